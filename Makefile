@@ -1,0 +1,47 @@
+# make demo   fetch real data, train a model, optimize, judge, release and serve it
+# make test   lint, type-check and test
+# Both make .venv on first use, and again only when what is installed changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+TORCH := torch==2.13.0
+# CPU builds of torch, without gigabytes of CUDA; where the index cannot be reached pip goes on.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# An editable install links files: a new file needs a new install, so the key holds the list.
+KEY := $(shell (cat pyproject.toml constraints.txt; find src components pipelines -type f ! -name '*.pyc' | sort) | cksum | cut -d' ' -f1)
+
+.PHONY: demo test check stop clean
+
+demo: $(VENV)/.demo-$(KEY)
+	$(VENV)/bin/python examples/fraud/fetch.py examples/fraud
+	$(VENV)/bin/python examples/fraud/train.py examples/fraud
+	$(VENV)/bin/trimgate run examples/fraud/optimize.yaml --serve
+
+stop: $(VENV)/.demo-$(KEY)
+	$(VENV)/bin/trimgate stop examples/fraud/optimize.yaml
+
+test: check
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/.test-$(KEY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trimgate needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --upgrade pip
+
+$(VENV)/.demo-$(KEY): | $(VENV)/bin/python
+	test -e $(VENV)/.test-$(KEY) || $(PIP) install -q -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test-$(KEY): | $(VENV)/bin/python
+	$(VENV)/bin/python -c 'import torch' 2>/dev/null || $(PIP) install -q --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build examples/fraud/*.parquet examples/fraud/*.skops

@@ -1,0 +1,5 @@
+"""The component `promote`."""
+
+from .component import promote
+
+__all__ = ["promote"]

@@ -1,0 +1,5 @@
+"""The component `register`."""
+
+from .component import register
+
+__all__ = ["register"]

@@ -1,0 +1,5 @@
+"""The component `reject`."""
+
+from .component import reject
+
+__all__ = ["reject"]

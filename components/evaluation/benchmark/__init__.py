@@ -1,0 +1,5 @@
+"""The component `benchmark`."""
+
+from .component import benchmark
+
+__all__ = ["benchmark"]

@@ -1,0 +1,5 @@
+"""The component `evaluate`."""
+
+from .component import evaluate
+
+__all__ = ["evaluate"]

@@ -1,0 +1,5 @@
+"""The component `gate`."""
+
+from .component import gate
+
+__all__ = ["gate"]

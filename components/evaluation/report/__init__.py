@@ -1,0 +1,5 @@
+"""The component `report`."""
+
+from .component import report
+
+__all__ = ["report"]

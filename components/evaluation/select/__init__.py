@@ -1,0 +1,5 @@
+"""The component `select`."""
+
+from .component import select
+
+__all__ = ["select"]

@@ -1,0 +1,5 @@
+"""The component `prune`."""
+
+from .component import prune
+
+__all__ = ["prune"]

@@ -1,0 +1,5 @@
+"""The component `quantize`."""
+
+from .component import quantize
+
+__all__ = ["quantize"]

@@ -1,0 +1,5 @@
+"""The component `runtime`."""
+
+from .component import runtime
+
+__all__ = ["runtime"]

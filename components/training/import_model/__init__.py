@@ -1,0 +1,5 @@
+"""The component `import_model`."""
+
+from .component import import_model
+
+__all__ = ["import_model"]

@@ -1,0 +1,1 @@
+"""Pipelines: how the components are composed."""

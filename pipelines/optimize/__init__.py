@@ -1,0 +1,5 @@
+"""The `optimize` pipeline."""
+
+from .pipeline import Parameters, build, compile_yaml
+
+__all__ = ["Parameters", "build", "compile_yaml"]

@@ -1,0 +1,293 @@
+"""From a trained model to a gated, released winner.
+
+check inputs → baseline → per recipe: technique steps, quality and speed on validation → select →
+the winner in the real server and on the test split → gate → card → MLflow → promote or reject.
+
+The recipes are unrolled into a static graph in which shared beginnings stand once.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypedDict
+
+from kfp import compiler, dsl
+
+from trimgate.components.data_processing.load_data import load_data
+from trimgate.components.deployment.check_serving import check_serving
+from trimgate.components.deployment.promote import promote
+from trimgate.components.deployment.register import register
+from trimgate.components.deployment.reject import reject
+from trimgate.components.evaluation.benchmark import benchmark
+from trimgate.components.evaluation.evaluate import evaluate
+from trimgate.components.evaluation.gate import gate
+from trimgate.components.evaluation.report import report
+from trimgate.components.evaluation.select import select
+from trimgate.components.training.import_model import import_model
+from trimgate.config import DATA_PATHS
+from trimgate.pipelines._lint import check
+from trimgate.pipelines.optimize._steps import technique_component, technique_parameters
+from trimgate.plan import Plan
+from trimgate.recipes import Node, trie
+
+
+class Parameters(TypedDict, total=False):
+    """What can be said anew when the compiled pipeline is run."""
+
+    model_uri: str
+    data_uri: str
+    train_uri: str
+    validation_uri: str
+    test_uri: str
+    mlflow_tracking_uri: str
+    store: str
+    run: str
+    fail_on_reject: bool
+
+
+class _Outputs(NamedTuple):
+    verdict: str
+    files: dsl.Artifact
+    winner: dsl.Model
+    rows: dsl.Dataset
+
+
+def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
+    """The pipeline function of a plan.
+
+    Args:
+        plan: What will be done.
+        code: Digest of the library's code; set for local runs, whose cache would otherwise
+            not notice that the library was edited. On a cluster the image's tag says it.
+    """
+    config = plan.config
+    target = config.target.model_dump(mode="json", exclude_none=True)
+    policy = plan.policy.model_dump(mode="json", exclude_none=True)
+    split = config.data.split
+    uris = {
+        f"{'data' if key == 'path' else key}_uri": getattr(config.data, key)
+        for key in DATA_PATHS
+        if getattr(config.data, key) is not None
+    }
+    root = trie(plan.recipes)
+
+    def settle(task: dsl.PipelineTask, name: str, *, cache: bool = True) -> dsl.PipelineTask:
+        task.set_display_name(name)
+        task.set_caching_options(cache)
+        if code:
+            task.set_env_variable("TRIMGATE_CODE", code)
+        return task
+
+    def optimize(
+        model_uri: str = config.model.path,
+        data_uri: str = uris.get("data_uri", ""),
+        train_uri: str = uris.get("train_uri", ""),
+        validation_uri: str = uris.get("validation_uri", ""),
+        test_uri: str = uris.get("test_uri", ""),
+        mlflow_tracking_uri: str = config.mlflow.tracking_uri,
+        store: str = config.promote.store,
+        run: str = dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        fail_on_reject: bool = False,
+    ) -> _Outputs:
+        given = {
+            "data_uri": data_uri,
+            "train_uri": train_uri,
+            "validation_uri": validation_uri,
+            "test_uri": test_uri,
+        }
+        model_file = dsl.importer(artifact_uri=model_uri, artifact_class=dsl.Model, reimport=False)
+        model_file.set_display_name("model file")
+        files = {}
+        for key in uris:
+            files[key] = dsl.importer(
+                artifact_uri=given[key], artifact_class=dsl.Dataset, reimport=False
+            )
+            files[key].set_display_name(f"{key.removesuffix('_uri')} file")
+        rows = settle(
+            load_data(
+                **{
+                    "rows" if key == "data_uri" else f"{key.removesuffix('_uri')}_rows": task.output
+                    for key, task in files.items()
+                },
+                label=config.data.label,
+                drop=list(config.data.drop),
+                method=split.method if split else "stratified",
+                by=(split.by if split else None) or "",
+                validation_share=split.validation if split else 0.2,
+                test_share=split.test if split else 0.2,
+                overlap=config.data.overlap,
+                regression=plan.model.task == "regression",
+                seed=config.seed,
+                source_digest=plan.data_digest if code else "",
+            ),
+            "check and split rows",
+        )
+        splits = {name: rows.outputs[name] for name in ("train", "validation", "test")}
+        baseline = settle(
+            import_model(
+                file=model_file.output,
+                train=splits["train"],
+                name=config.name,
+                builder=config.model.builder or "",
+                builder_arguments=config.model.builder_arguments,
+                allow_pickle=config.model.allow_pickle,
+                task=plan.model.task,
+                scores=config.model.scores or "",
+                source_digest=plan.model_digest if code else "",
+            ),
+            "baseline",
+        ).outputs["model"]
+
+        def judged(model: Any, name: str, on: str, beside: Any = None) -> Any:
+            return settle(
+                evaluate(
+                    model=model,
+                    rows=splits[on],
+                    split=on,
+                    name=name,
+                    metric=plan.metric,
+                    extra_metrics=sorted({*plan.policy.max_drop, *plan.policy.min}),
+                    seed=config.seed,
+                    **({} if beside is None else {"baseline": beside}),
+                ),
+                f"{name}: quality on {on}",
+            ).outputs["evaluation"]
+
+        baseline_validation = judged(baseline, "baseline", "validation")
+        candidates = []
+
+        def grow(node: Node, model: Any) -> None:
+            for name in node.recipes:
+                evaluation = judged(model, name, "validation", baseline_validation)
+                timed = settle(
+                    benchmark(
+                        baseline=baseline,
+                        model=model,
+                        evaluation=evaluation,
+                        rows=splits["validation"],
+                        name=name,
+                        target=target,
+                        settings=config.benchmark.model_dump(mode="json", exclude_none=True),
+                    ),
+                    f"{name}: speed",
+                )
+                candidates.append(timed.outputs["Output"])
+            for child in node.children:
+                step = child.step
+                if step is None:
+                    raise AssertionError("only the root has no step")
+                made = settle(
+                    technique_component(step.technique)(
+                        model=model,
+                        train=splits["train"],
+                        validation=splits["validation"],
+                        metric=plan.metric,
+                        target=target,
+                        seed=config.seed,
+                        parameters=technique_parameters(step),
+                    ),
+                    child.title,
+                )
+                grow(child, made.outputs["optimized"])
+
+        grow(root, baseline)
+        chosen = settle(
+            select(
+                baseline=baseline,
+                baseline_evaluation=baseline_validation,
+                candidates=candidates,
+                objective=config.objective,
+                policy=policy,
+            ),
+            "select the winner",
+        )
+        winner_file = dsl.importer(
+            artifact_uri=chosen.outputs["Output"], artifact_class=dsl.Model, reimport=True
+        )
+        winner_file.set_display_name("winner")
+        winner = winner_file.output
+        baseline_test = judged(baseline, "baseline", "test")
+        winner_test = judged(winner, "winner", "test", baseline_test)
+        served = settle(
+            check_serving(baseline=baseline, winner=winner, rows=splits["validation"]),
+            "serve and query",
+        ).outputs["served"]
+        gated = settle(
+            gate(
+                baseline_evaluation=baseline_test,
+                evaluation=winner_test,
+                selection=chosen.outputs["selection"],
+                served=served,
+                policy=policy,
+            ),
+            "gate",
+        )
+        verdict = gated.outputs["Output"]
+        card = settle(
+            report(
+                baseline=baseline,
+                winner=winner,
+                baseline_validation=baseline_validation,
+                baseline_test=baseline_test,
+                winner_test=winner_test,
+                selection=chosen.outputs["selection"],
+                served=served,
+                verdict=gated.outputs["verdict"],
+                run=run,
+                data=rows.outputs["Output"],
+                target=target,
+                refused=plan.refused,
+                seed=config.seed,
+            ),
+            "card",
+        )
+        if config.mlflow.enabled:
+            settle(
+                register(
+                    files=card.outputs["files"],
+                    winner=winner,
+                    verdict=verdict,
+                    tracking_uri=mlflow_tracking_uri,
+                    experiment=config.mlflow.experiment,
+                    registered_model=config.mlflow.registered_model or config.name,
+                ),
+                "record in MLflow",
+                cache=False,
+            )
+        with dsl.If(verdict == "pass", name="passed"):
+            settle(
+                promote(winner=winner, name=config.name, run=run, verdict=verdict, store=store),
+                "promote",
+                cache=False,
+            )
+        with dsl.Else(name="not passed"):
+            settle(reject(verdict=verdict, fail_on_reject=fail_on_reject), "reject", cache=False)
+        return _Outputs(verdict, card.outputs["files"], winner, splits["validation"])
+
+    return dsl.pipeline(
+        name=f"optimize-{config.name}", description=f"trimgate: {config.name} for {target['name']}"
+    )(optimize)
+
+
+def compile_yaml(plan: Plan, path: str | Path, *, images: str = "") -> None:
+    """Compiles a plan's pipeline to a file that Kubeflow takes.
+
+    Args:
+        plan: What will be done.
+        path: The YAML file; replaced when it is there.
+        images: Registry (and folder) that holds the images, such as
+            `registry.example.com/team/`; empty for the public ones.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial.yaml")
+    try:
+        compiler.Compiler().compile(build(plan), str(partial))
+        text = partial.read_text()
+        if images:
+            prefix = images if images.endswith("/") else images + "/"
+            text = text.replace("image: trimgate/", f"image: {prefix}trimgate/")
+        partial.write_text(text)
+        check(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

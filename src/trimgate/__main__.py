@@ -1,0 +1,7 @@
+"""`python -m trimgate`."""
+
+import sys
+
+from trimgate.cli import main
+
+sys.exit(main())

@@ -1,0 +1,160 @@
+"""The command line. Each command is a module that is imported when it is called."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from trimgate import __version__
+from trimgate.errors import InvalidInput, TrimgateError
+
+EXIT_PASSED = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_REJECTED = 3
+
+_COMMANDS = ("init", "run", "compile", "submit", "report", "serve", "stop", "doctor", "schema")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `trimgate` command.
+
+    Args:
+        argv: Arguments; those of the process when left out.
+
+    Returns:
+        0 passed, 1 failed inside, 2 bad input, 3 rejected (only with `--fail-on-reject`).
+    """
+    # MLflow reports its use to its makers unless told not to; nothing of ours calls out.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if not arguments.command:
+        parser.print_help()
+        return EXIT_BAD_INPUT
+    module = importlib.import_module(f"trimgate.cli._{arguments.command}")
+    try:
+        return int(module.run(arguments))
+    except InvalidInput as error:
+        print(f"trimgate: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except TrimgateError as error:
+        print(f"trimgate: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("trimgate: interrupted; the same command goes on from what is done", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trimgate",
+        description="Make a trained model faster and smaller, prove that it is still as good, "
+        "roll it out.",
+        epilog="Exit codes: 0 passed, 1 failed inside, 2 bad input, 3 rejected "
+        "(with --fail-on-reject).",
+    )
+    parser.add_argument("--version", action="version", version=f"trimgate {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name in _COMMANDS:
+        _ADD[name](commands)
+    return parser
+
+
+def _init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("init", help="write a commented optimize.yaml for a model and its data")
+    p.add_argument("--model", required=True, help="model file")
+    p.add_argument("--data", required=True, help="Parquet, CSV or .npz file with the label in it")
+    p.add_argument("--label", help="column to predict (found out when left out)")
+    p.add_argument("--name", help="the model's name (from the file's name when left out)")
+    p.add_argument("--builder", help="for torch: package.module:function that makes the module")
+    p.add_argument("--time", help="column that orders the rows: the newest become the test rows")
+    p.add_argument(
+        "--allow-pickle", action="store_true",
+        help="load a .joblib/.pkl file: it runs code from the file",
+    )  # fmt: skip
+    p.add_argument("--target", default="cloud-cpu", help="target profile (default: %(default)s)")
+    p.add_argument("-o", "--output", default="optimize.yaml", help="default: %(default)s")
+    p.add_argument("--force", action="store_true", help="replace the output file")
+
+
+def _run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("run", help="optimize, judge and release on this machine")
+    p.add_argument("config", help="optimize.yaml")
+    p.add_argument(
+        "--fail-on-reject", action="store_true", help="exit 3 when the gate does not pass"
+    )
+    p.add_argument("--output", help="folder of the runs (default: trimgate-runs beside the config)")
+    p.add_argument("--fresh", action="store_true", help="take nothing from earlier runs")
+    p.add_argument("--serve", action="store_true", help="leave the released model served")
+    p.add_argument("--port", type=int, default=0, help="port for --serve (default: a free one)")
+
+
+def _compile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("compile", help="write the Kubeflow pipeline")
+    p.add_argument("config", help="optimize.yaml")
+    p.add_argument("-o", "--output", default="pipeline.yaml", help="default: %(default)s")
+    p.add_argument("--images", default="", help="registry (and folder) that holds the images")
+
+
+def _submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("submit", help="start a compiled pipeline on Kubeflow")
+    p.add_argument("pipeline", help="pipeline.yaml from `trimgate compile`")
+    p.add_argument("--host", required=True, help="URL of the Kubeflow Pipelines API")
+    p.add_argument("--token", help="bearer token (better: the variable TRIMGATE_KFP_TOKEN)")
+    p.add_argument("--namespace", default="kubeflow", help="default: %(default)s")
+    p.add_argument("--experiment", default="trimgate", help="default: %(default)s")
+    p.add_argument("--run-name", help="name of the run")
+    p.add_argument("--service-account", help="ServiceAccount that the pods run as")
+    p.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=VALUE",
+        help="a pipeline parameter, such as model_uri=s3://models/fraud.skops; repeatable",
+    )  # fmt: skip
+    p.add_argument("--fail-on-reject", action="store_true", help="a rejection ends the run red")
+
+
+def _report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("report", help="show a run: leaderboard, verdict and card")
+    p.add_argument("run", help="folder of a run, or its name in trimgate-runs")
+    p.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+
+
+def _serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("serve", help="serve a model directory (V1 and V2 REST, V2 gRPC)")
+    p.add_argument("model", help="model directory")
+    p.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
+    p.add_argument("--port", type=int, default=8080, help="REST port, 0 for a free one")
+    p.add_argument("--grpc-port", type=int, default=8081, help="gRPC port, 0 for a free one")
+    p.add_argument("--threads", type=int, default=1, help="threads of the engine")
+    p.add_argument("--name", help="name in URLs (default: the model's own)")
+
+
+def _stop(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("stop", help="stop the server that `run --serve` left")
+    p.add_argument("config", help="optimize.yaml of that run")
+
+
+def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = commands.add_parser("doctor", help="what this machine offers, and what is missing")
+    p.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _schema(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    commands.add_parser("schema", help="print the JSON Schema of optimize.yaml")
+
+
+_ADD = {
+    "init": _init,
+    "run": _run,
+    "compile": _compile,
+    "submit": _submit,
+    "report": _report,
+    "serve": _serve,
+    "stop": _stop,
+    "doctor": _doctor,
+    "schema": _schema,
+}

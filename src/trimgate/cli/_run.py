@@ -1,0 +1,129 @@
+"""`trimgate run`."""
+
+import argparse
+import contextlib
+import shutil
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from trimgate.cli import EXIT_PASSED, EXIT_REJECTED
+from trimgate.cli._common import console, need, plan_from
+from trimgate.cli._progress import progress
+from trimgate.cli._show import show_result
+from trimgate.config import Config
+from trimgate.ops.local_target import released
+from trimgate.plan import Plan
+
+if TYPE_CHECKING:
+    from trimgate.ops.kfp_local import LocalRun
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks the input, runs the pipeline, shows the result, and serves it when asked."""
+    from trimgate.report import CardInput
+
+    out = console()
+    began = time.monotonic()
+    need("kserve", "serving")
+    if arguments.serve and arguments.port:
+        from trimgate.serving import check_port
+
+        check_port(arguments.port)
+    with out.status("checking model, rows and recipes") if out.is_terminal else contextlib.nullcontext():
+        plan = plan_from(arguments.config)
+    if plan.config.mlflow.enabled:
+        need("mlflow", "mlflow")
+    names = ", ".join(recipe.name for recipe in plan.recipes)
+    out.print(
+        f"{plan.config.name}: {plan.model.framework} {plan.model.task} model, "
+        f"{len(plan.recipes)} recipes ({names}), metric {plan.metric}",
+        highlight=False,
+    )
+    root = Path(arguments.output or Path(arguments.config).resolve().parent / "trimgate-runs")
+    name = f"{plan.config.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    folder = root / name
+    folder.mkdir(parents=True)
+    try:
+        result = _run(plan, arguments, root, name, out)
+    except BaseException:
+        if not any(folder.glob("*.txt")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    for file in Path(result.outputs["files"]).iterdir():
+        shutil.copyfile(file, folder / file.name)
+    shutil.copyfile(arguments.config, folder / "optimize.yaml")
+    card = CardInput.model_validate_json((folder / "card.json").read_bytes())
+    show_result(card, folder / "card.html", out)
+    _say(out, "log", str(folder / "log.txt"))
+    if plan.config.mlflow.enabled:
+        _say(out, "mlflow", f"mlflow ui --backend-store-uri {plan.config.mlflow.tracking_uri}")
+    if card.status == "pass":
+        release = released(plan.config.promote.store, plan.config.name)
+        if release is not None:
+            _say(out, "released", str(Path(plan.config.promote.store) / release.uri))
+            if arguments.serve:
+                _serve(plan.config, release.uri, arguments.port, Path(result.outputs["rows"]), out)
+    reused = f", {result.reused} of them from earlier runs" if result.reused else ""
+    total = result.executed + result.reused
+    _say(out, "took", f"{time.monotonic() - began:.0f} s, {total} tasks{reused}")
+    if card.status in ("fail", "inconclusive") and arguments.fail_on_reject:
+        return EXIT_REJECTED
+    return EXIT_PASSED
+
+
+def server_state(config: Config) -> Path:
+    """The file that records the server which `--serve` left for a model."""
+    return Path(config.promote.store) / "servers" / f"{config.name}.json"
+
+
+def _run(
+    plan: Plan, arguments: argparse.Namespace, root: Path, name: str, out: Console
+) -> "LocalRun":
+    from trimgate.ops.kfp_local import code_digest, count_tasks, run_local
+    from trimgate.pipelines.optimize import build, compile_yaml
+
+    folder = root / name
+    compile_yaml(plan, folder / "pipeline.yaml")
+    pipeline = build(plan, code=code_digest())
+    with progress(out, count_tasks(pipeline)) as on_event:
+        return run_local(
+            pipeline,
+            {"run": name},
+            root=(root / "work").resolve(),
+            log=folder / "log.txt",
+            on_event=on_event,
+            cache=not arguments.fresh,
+        )
+
+
+def _serve(config: Config, uri: str, port: int, rows: Path, out: Console) -> None:
+    from trimgate.data import Dataset
+    from trimgate.models import read
+    from trimgate.serving import curl_example, start
+
+    directory = Path(config.promote.store) / uri
+    server = start(
+        directory,
+        port=port,
+        detach=True,
+        state_file=server_state(config),
+        log=server_state(config).with_suffix(".log"),
+        threads=config.target.threads,
+    )
+    _say(out, "served", f"{server.url} (gRPC {server.grpc}), until `trimgate stop`")
+    out.print()
+    row = Dataset.load(rows).take(slice(0, 1))
+    out.print(Text(curl_example(read(directory), row, server.url)), soft_wrap=True)
+    out.print()
+
+
+def _say(out: Console, key: str, value: str) -> None:
+    out.print(Text(f"{key:<8} {value}"), soft_wrap=True)
+
+
+

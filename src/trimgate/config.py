@@ -1,0 +1,343 @@
+"""`optimize.yaml`: what a user writes, typed; unknown keys are refused."""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from trimgate.errors import InvalidInput
+from trimgate.judge.benchmark import BenchmarkSettings
+from trimgate.judge.policy import GatePolicy
+from trimgate.models.directory import ScoreKind, Task
+from trimgate.targets import PROFILES, Target
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, typed, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSection(Section):
+    """The trained model.
+
+    Attributes:
+        path: scikit-learn `.skops` (or `.joblib`/`.pkl` with `allow_pickle`), XGBoost
+            `.json`/`.ubj`, LightGBM `.txt`, torch `.safetensors`/`.pt` with `builder`, `.onnx`.
+        builder: For torch: `package.module:function` that returns the module.
+        builder_arguments: Keyword arguments for the builder.
+        allow_pickle: Load a pickle. It runs code from the file: only for files you made.
+        task: What it predicts; found out from the model and the labels when left out.
+        scores: What a torch or ONNX model puts out; found out from the graph when left out.
+    """
+
+    path: str
+    builder: str | None = Field(default=None, pattern=r"^[\w.]+:\w+$")
+    builder_arguments: dict[str, Any] = Field(default_factory=dict)
+    allow_pickle: bool = False
+    task: Task | None = None
+    scores: ScoreKind | None = None
+
+
+class SplitSection(Section):
+    """How one file of rows is divided into train, validation and test.
+
+    Attributes:
+        method: `temporal` keeps the order of `by` (the newest rows are the test); `stratified`
+            keeps the share of each class; `random` does neither.
+        by: For `temporal`: the column that orders the rows.
+        validation: Share of rows that candidates are ranked on.
+        test: Share of rows that the gate looks at, once. The model must not have been
+            trained on them.
+    """
+
+    method: Literal["temporal", "stratified", "random"] = "stratified"
+    by: str | None = None
+    validation: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SplitSection":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must leave rows for train (be below 1)")
+        if (self.method == "temporal") != (self.by is not None):
+            raise ValueError("`by` names the time column of a temporal split, and of no other")
+        return self
+
+
+class DataSection(Section):
+    """The rows: Parquet, CSV, or `.npz` (arrays by name).
+
+    Attributes:
+        path: One file, divided by `split`; or else give all of the next three.
+        train: Rows that techniques may learn and calibrate from.
+        validation: Rows that candidates are ranked on.
+        test: Rows that the gate looks at.
+        label: The column (or array) to predict.
+        drop: Columns that the model does not take.
+        split: How `path` is divided.
+        overlap: What to do when rows of one split also stand in an earlier one (train before
+            validation before test): `refuse`, `drop` them from the later one, or `allow` (the
+            card says so).
+    """
+
+    path: str | None = None
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+    label: str
+    drop: tuple[str, ...] = ()
+    split: SplitSection | None = None
+    overlap: Literal["refuse", "drop", "allow"] = "refuse"
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "DataSection":
+        parts = (self.train, self.validation, self.test)
+        if self.path is None and None in parts:
+            raise ValueError("give either `path`, or all of `train`, `validation` and `test`")
+        if self.path is not None and any(parts):
+            raise ValueError("`path` and `train`/`validation`/`test` exclude each other")
+        if self.path is None and self.split is not None:
+            raise ValueError("`split` divides `path`; the rows are divided already")
+        return self
+
+
+class RecipeSection(Section):
+    """An ordered list of technique steps.
+
+    Attributes:
+        name: As the leaderboard shows it; made from the steps when left out.
+        steps: Each a mapping with `technique` and its parameters.
+    """
+
+    name: str | None = Field(default=None, pattern=r"^[\w .,+×→%-]{1,60}$")
+    steps: tuple[dict[str, Any], ...] = Field(min_length=1)
+
+
+class MlflowSection(Section):
+    """Where runs and model versions are recorded.
+
+    Attributes:
+        tracking_uri: A folder-relative `sqlite:///file.db`, or a server's `http(s)://` URI.
+            Without it: `sqlite:///mlflow.db` beside the config.
+        experiment: Name of the experiment.
+        registered_model: Name in the registry; the config's `name` when left out.
+        enabled: Set to false to record nothing.
+    """
+
+    tracking_uri: str = "sqlite:///mlflow.db"
+    experiment: str = "trimgate"
+    registered_model: str | None = None
+    enabled: bool = True
+
+
+class PromoteSection(Section):
+    """Where a winner goes that passed the gate.
+
+    Attributes:
+        store: Folder of the local target: immutable models by digest, and one release file
+            per model name.
+    """
+
+    store: str = "trimgate-store"
+
+
+class Config(Section):
+    """The whole file.
+
+    Attributes:
+        name: The model's name: in the registry, the release and the served URL.
+        model: The trained model.
+        data: The rows.
+        metric: The primary metric; chosen by task and class balance when left out.
+        objective: What the winner is best at, among candidates that are good enough.
+        target: Name of a profile, or a mapping with `profile` and what differs from it.
+        recipes: `default` (from the model's family, the target and this CPU) or a list.
+        benchmark: Settings of the timing protocol.
+        gate: The rules that the winner must pass on the test split. Left out: the primary
+            metric drops by no more than a point (1 % for errors), and it is faster.
+        mlflow: Tracking and registry.
+        promote: Where a winner goes.
+        seed: Makes splits, techniques and intervals reproducible.
+    """
+
+    version: Literal[1] = 1
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")
+    model: ModelSection
+    data: DataSection
+    metric: str | None = None
+    objective: Literal["latency", "throughput", "size", "memory"] = "latency"
+    target: Target = PROFILES["cloud-cpu"]
+    recipes: Literal["default"] | tuple[RecipeSection, ...] = "default"
+    benchmark: BenchmarkSettings = BenchmarkSettings()
+    gate: GatePolicy | None = None
+    mlflow: MlflowSection = MlflowSection()
+    promote: PromoteSection = PromoteSection()
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _profile(cls, value: object) -> object:
+        if isinstance(value, str):
+            value = {"profile": value}
+        if isinstance(value, Mapping) and "profile" in value:
+            changes = dict(value)
+            name = changes.pop("profile")
+            if name not in PROFILES:
+                raise ValueError(f"no target profile {name!r}; there are {', '.join(PROFILES)}")
+            return {**PROFILES[name].model_dump(), **changes}
+        return value
+
+    @field_validator("recipes")
+    @classmethod
+    def _known_steps(cls, value: object) -> object:
+        from trimgate.techniques import parse_step
+
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("give at least one recipe, or `default`")
+            for recipe in value:
+                for step in recipe.steps:
+                    parse_step(step)
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, value: str | None) -> str | None:
+        from trimgate.judge.metrics import higher_is_better
+
+        if value is not None:
+            higher_is_better(value)
+        return value
+
+
+def load_config(path: str | Path) -> Config:
+    """Reads a config file; paths in it are taken relative to the file's folder.
+
+    Raises:
+        InvalidInput: The file is missing, is not YAML, has an unknown key or a wrong value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidInput(
+            "the file is missing", file=path, mend="`trimgate init --model M --data D` writes one"
+        )
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not text"
+        raise InvalidInput(f"is not YAML{where}: {problem}", file=path) from error
+    if not isinstance(raw, dict):
+        raise InvalidInput("must be a mapping with `name`, `model` and `data`", file=path)
+    return resolve_paths(parse_config(raw, file=path), path.resolve().parent)
+
+
+def parse_config(raw: Mapping[str, Any], *, file: str | Path | None = None) -> Config:
+    """Checks a config given as a mapping.
+
+    Raises:
+        InvalidInput: An unknown key or a wrong value; the message names it and the mend.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise _explain(error, raw, file) from error
+
+
+def resolve_paths(config: Config, folder: Path) -> Config:
+    """Makes the relative paths of a config absolute."""
+
+    def absolute(value: str | None) -> str | None:
+        if value is None or is_remote(value):
+            return value
+        return os.path.normpath(folder / Path(value).expanduser())
+
+    data = config.data.model_copy(
+        update={k: absolute(getattr(config.data, k)) for k in DATA_PATHS}
+    )
+    model = config.model.model_copy(update={"path": absolute(config.model.path)})
+    promote = config.promote.model_copy(update={"store": absolute(config.promote.store)})
+    uri = config.mlflow.tracking_uri
+    if uri.startswith("sqlite:///"):
+        uri = "sqlite:///" + str(absolute(uri.removeprefix("sqlite:///")))
+    mlflow = config.mlflow.model_copy(update={"tracking_uri": uri})
+    return config.model_copy(
+        update={"data": data, "model": model, "promote": promote, "mlflow": mlflow}
+    )
+
+
+DATA_PATHS = ("path", "train", "validation", "test")
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a path of the config is an URI that only a cluster's storage can read."""
+    return "://" in uri
+
+
+def json_schema() -> str:
+    """The JSON Schema of the config file, steps of every technique included."""
+    from trimgate import techniques
+
+    schema = Config.model_json_schema()
+    steps = []
+    for name in techniques.names():
+        step = techniques.get(name).config.model_json_schema(ref_template="#/$defs/{model}")
+        schema["$defs"].update(step.pop("$defs", {}))
+        schema["$defs"][f"step_{name}"] = step
+        steps.append({"$ref": f"#/$defs/step_{name}"})
+    schema["$defs"]["RecipeSection"]["properties"]["steps"]["items"] = {"anyOf": steps}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _explain(
+    error: ValidationError, raw: Mapping[str, Any], file: str | Path | None
+) -> InvalidInput:
+    """The first problem as one line: where, what, and how to mend it."""
+    # A misspelt key shows up as an unknown one and often a missing one: name the typo.
+    # Where a key takes one of several forms, the form that the value came closest to fails deepest.
+    problems = sorted(
+        error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"]))
+    )
+    first = problems[0]
+    location = [str(part) for part in first["loc"] if not str(part).startswith(("literal[", "tuple["))]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidInput):
+        key = ".".join([*location, *([cause.key] if cause.key else [])])
+        return InvalidInput(cause.problem, file=file, key=key, value=cause.value, mend=cause.mend)
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    value = None if isinstance(first["input"], dict | list) else first["input"]
+    mend = None
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        message = "unknown key"
+        mend = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+    elif first["type"] == "missing":
+        message, mend, value = "the key is missing", f"add `{location[-1]}: ...`", None
+    return InvalidInput(message, file=file, key=".".join(location) or None, value=value, mend=mend)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section at `location` has."""
+    section: Any = Config
+    for part in location:
+        field = section.model_fields.get(part) if isinstance(part, str) else None
+        if field is None:
+            continue
+        inner = [
+            a
+            for a in (field.annotation, *getattr(field.annotation, "__args__", ()))
+            for a in (a, *getattr(a, "__args__", ()))
+            if isinstance(a, type) and issubclass(a, BaseModel)
+        ]
+        section = inner[0] if inner else section
+    return sorted(section.model_fields)

@@ -1,0 +1,125 @@
+"""Rows with labels, in memory and on disk."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimgate.directories import writing
+from trimgate.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import pandas
+
+Array = NDArray[Any]
+
+_SCHEMA = "dataset.json"
+_LABELS = "__label__"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows with labels.
+
+    Attributes:
+        features: By name. A column of a table is `(rows,)`: `float64`, `int64`, `bool`, or
+            `object` holding `str` with `None` for missing. An array feature (images) is
+            `(rows, ...)`, `float32` or `uint8`.
+        labels: `(rows,)`: `float64` for regression, else `int64`, `bool` or `object` of `str`.
+    """
+
+    features: Mapping[str, Array]
+    labels: Array
+
+    def __post_init__(self) -> None:
+        for name, values in self.features.items():
+            if len(values) != len(self.labels):
+                raise ValueError(f"{name}: {len(values)} rows, but {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether every feature is a column `(rows,)`."""
+        return all(values.ndim == 1 for values in self.features.values())
+
+    def take(self, rows: Sequence[int] | Array | slice) -> "Dataset":
+        """The given rows (positions, a mask or a slice), in that order."""
+        index = rows if isinstance(rows, slice) else np.asarray(rows)
+        return Dataset({n: v[index] for n, v in self.features.items()}, self.labels[index])
+
+    def frame(self) -> "pandas.DataFrame":
+        """The features of a table as a DataFrame (missing strings are NaN)."""
+        import pandas
+
+        columns = {
+            name: pandas.Series(values, dtype=object).where(lambda s: s.notna(), np.nan)
+            if values.dtype == object
+            else values
+            for name, values in self.features.items()
+        }
+        return pandas.DataFrame(columns)
+
+    def save(self, directory: str | Path) -> None:
+        """Writes a new directory: Parquet for a table, `.npy` files for arrays."""
+        with writing(directory) as partial:
+            if self.is_table:
+                import pyarrow as pa
+                import pyarrow.parquet as pq
+
+                columns = {n: pa.array(v, from_pandas=False) for n, v in self.features.items()}
+                columns[_LABELS] = pa.array(self.labels)
+                pq.write_table(pa.table(columns), partial / "rows.parquet", compression="zstd")
+            else:
+                for position, values in enumerate(self.features.values()):
+                    np.save(partial / f"feature-{position}.npy", values, allow_pickle=False)
+                labels = self.labels
+                if labels.dtype == object:
+                    labels = labels.astype(str)
+                np.save(partial / "labels.npy", labels, allow_pickle=False)
+            schema = {
+                "kind": "table" if self.is_table else "arrays",
+                "features": list(self.features),
+                "rows": len(self),
+            }
+            (partial / _SCHEMA).write_text(json.dumps(schema, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Dataset":
+        """Reads what `save` wrote; arrays are memory-mapped.
+
+        Raises:
+            InvalidInput: The directory was not written by `save`.
+        """
+        directory = Path(directory)
+        if not (directory / _SCHEMA).is_file():
+            raise InvalidInput("is not a data set of trimgate (no dataset.json)", file=directory)
+        schema = json.loads((directory / _SCHEMA).read_text())
+        if schema["kind"] == "table":
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(directory / "rows.parquet")
+            columns = {name: _column(table[name]) for name in table.column_names}
+            labels = columns.pop(_LABELS)
+            return cls(columns, labels)
+        features: dict[str, Array] = {
+            name: np.load(directory / f"feature-{position}.npy", mmap_mode="r")
+            for position, name in enumerate(schema["features"])
+        }
+        labels = np.load(directory / "labels.npy")
+        return cls(features, labels.astype(object) if labels.dtype.kind == "U" else labels)
+
+
+def _column(column: Any) -> Array:
+    """A pyarrow column as NumPy: object of str/None for strings, else a plain dtype."""
+    import pyarrow as pa
+
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.array(column.to_pylist(), dtype=object)
+    values: Array = column.to_numpy()
+    return values

@@ -1,0 +1,170 @@
+"""What this machine is: facts that decide what may be tried and that stand beside every number."""
+
+import functools
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+NUMERIC_FLAGS = (
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx_vnni_int8",
+    "avx512_bf16",
+    "avx_ne_convert",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "amx_fp16",
+    "asimddp",
+    "bf16",
+    "i8mm",
+    "sve",
+)
+"""Instruction sets that change which optimization pays, as Linux names them."""
+
+_PACKAGES = (
+    "trimgate",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "scikit-learn",
+    "scikit-learn-intelex",
+    "skl2onnx",
+    "onnxmltools",
+    "xgboost",
+    "xgboost-cpu",
+    "lightgbm",
+    "torch",
+    "torch-pruning",
+    "kfp",
+    "mlflow",
+    "kserve",
+)
+_CPUINFO = Path("/proc/cpuinfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@functools.cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction-set flags of the CPU as Linux names them; empty where it does not tell."""
+    fields = _cpuinfo()
+    return frozenset((fields.get("flags") or fields.get("Features") or "").split())
+
+
+@functools.cache
+def cpu_model() -> str:
+    """The CPU's model name."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Logical cores that this process may run on (its affinity, not the machine's count)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_int8_dot_product() -> bool:
+    """Whether the CPU multiplies 8-bit integers without overflow in 16 bits (VNNI or its like).
+
+    On an x86 CPU without it, unsigned times signed products saturate, so that INT8 weights
+    must keep to 7 bits ("reduce range").
+    """
+    vnni = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"}
+    return bool(cpu_flags() & vnni) or platform.machine() not in ("x86_64", "AMD64")
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware rather than by emulation."""
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def describe() -> dict[str, Any]:
+    """The environment record that stands beside measurements (JSON values).
+
+    Returns:
+        CPU model and flags, cores, limits of the control group, load, memory in bytes,
+        frequency governor where it can be read, operating system, Python and package versions.
+    """
+    return {
+        "cpu": cpu_model(),
+        "flags": [flag for flag in NUMERIC_FLAGS if flag in cpu_flags()],
+        "cores": cores(),
+        "cpu_limit": _cpu_limit(),
+        "memory_limit": _memory_limit(),
+        "memory": _memory(),
+        "load_average": list(os.getloadavg()),
+        "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "machine": platform.machine(),
+        "os": _os_name(),
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+        "packages": _versions(),
+    }
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The fields of the first processor in /proc/cpuinfo."""
+    if not _CPUINFO.is_file():
+        return {}
+    first = _CPUINFO.read_text(errors="replace").partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _cpu_limit() -> float | None:
+    """CPUs that the control group grants (version 2, else version 1); None is no limit."""
+    if text := _first_line(_CGROUP / "cpu.max"):
+        quota, _, period = text.partition(" ")
+        return None if quota == "max" else int(quota) / int(period)
+    quota = _first_line(_CGROUP / "cpu/cpu.cfs_quota_us") or "-1"
+    period = _first_line(_CGROUP / "cpu/cpu.cfs_period_us") or "100000"
+    return None if int(quota) <= 0 else int(quota) / int(period)
+
+
+def _memory_limit() -> int | None:
+    """Bytes that the control group grants; None is no limit."""
+    text = _first_line(_CGROUP / "memory.max")
+    text = text or _first_line(_CGROUP / "memory/memory.limit_in_bytes") or "max"
+    # Version 1 writes "no limit" as the largest page-aligned integer.
+    return None if text == "max" or int(text) >= 1 << 60 else int(text)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

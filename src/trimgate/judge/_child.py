@@ -1,0 +1,164 @@
+"""What runs inside a fresh measuring process. Keep its imports light: they count as memory."""
+
+import importlib
+import itertools
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimgate.judge.benchmark import BASELINE, CANDIDATE, CONTROL, BenchmarkSettings, interleave
+from trimgate.models.directory import read
+
+Array = NDArray[Any]
+Inputs = dict[str, Array]
+
+# What is imported before a model is loaded, by runtime; `native` is the model's framework.
+_ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "daal4py": "daal4py"}
+_INDEX = "inputs.json"
+# Distinct batches that are cycled through, so that no call answers from a warm cache.
+_BATCHES = 64
+_FOOTPRINT_CALLS = 3
+
+
+def write_inputs(directory: Path, inputs: Mapping[str, Array]) -> None:
+    """Keeps input tensors as `.npy` files; strings as fixed-width text."""
+    directory.mkdir(parents=True)
+    index = []
+    for position, (name, values) in enumerate(inputs.items()):
+        text = values.dtype == object
+        kept = values.astype(str) if text else values
+        np.save(directory / f"{position}.npy", kept, allow_pickle=False)
+        index.append({"name": name, "text": text})
+    (directory / _INDEX).write_text(json.dumps(index))
+
+
+def read_inputs(directory: Path, rows: Sequence[int] | Array) -> Inputs:
+    """The given rows of what `write_inputs` kept; only these come into memory."""
+    inputs = {}
+    for position, entry in enumerate(json.loads((directory / _INDEX).read_text())):
+        values = np.load(directory / f"{position}.npy", mmap_mode="r")[np.asarray(rows)]
+        inputs[entry["name"]] = values.astype(object) if entry["text"] else np.array(values)
+    return inputs
+
+
+def time_models(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Times two model directories side by side.
+
+    Args:
+        job: `baseline` and `candidate`, each with `model` and `inputs` directories; `rows` kept
+            there; `batch_sizes`, `threads`, `settings`, `process` (its number).
+
+    Returns:
+        `Samples` for each batch size.
+    """
+    from trimgate import runtimes
+
+    settings = BenchmarkSettings.model_validate(job["settings"])
+    sizes = job["batch_sizes"]
+    sessions = {
+        role: runtimes.load(Path(job[role]["model"]), threads=job["threads"])
+        for role in (BASELINE, CANDIDATE)
+    }
+    results = []
+    for number, size in enumerate(sizes):
+        picks = _batches(size, job["rows"])
+        inputs = {
+            role: [read_inputs(Path(job[role]["inputs"]), rows) for rows in picks]
+            for role in sessions
+        }
+        variants = {
+            name: _caller(sessions[role].predict, inputs[role])
+            for name, role in ((BASELINE, BASELINE), (CONTROL, BASELINE), (CANDIDATE, CANDIDATE))
+        }
+        samples = interleave(
+            variants,
+            settings,
+            seconds=settings.seconds / settings.processes / len(sizes),
+            seed=settings.seed + 1000 * job["process"] + number,
+        )
+        results.append(samples.model_dump(mode="json"))
+    for session in sessions.values():
+        session.close()
+    return results
+
+
+def measure_footprint(job: Mapping[str, Any]) -> dict[str, float]:
+    """Memory and times to load of one model directory, in this process.
+
+    Args:
+        job: `model` and `inputs` directories; `rows`, `batch_sizes` and `threads`.
+
+    Returns:
+        The fields of `Footprint` but `size`.
+    """
+    info = read(Path(job["model"]))
+    first, *others = [read_inputs(Path(job["inputs"]), _batches(s, job["rows"])[0])
+                      for s in job["batch_sizes"]]  # fmt: skip
+    start = time.perf_counter()
+    from trimgate import runtimes
+
+    importlib.import_module(_ENGINES.get(info.runtime.name, info.framework))
+    base = peak_memory()
+    before = time.perf_counter()
+    session = runtimes.load(Path(job["model"]), threads=job["threads"])
+    loaded = time.perf_counter()
+    session.predict(first)
+    answered = time.perf_counter()
+    for inputs in (first, *others):
+        for _ in range(_FOOTPRINT_CALLS):
+            session.predict(inputs)
+    session.close()
+    return {
+        "peak_rss": peak_memory(),
+        "base_rss": base,
+        "cold_start": answered - start,
+        "load": loaded - before,
+    }
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _batches(size: int, rows: int) -> list[Array]:
+    """Positions of the rows of each batch; they wrap around when there are too few."""
+    count = min(_BATCHES, max(1, rows // size))
+    return [np.arange(b * size, (b + 1) * size) % rows for b in range(count)]
+
+
+def _caller(predict: Callable[[Inputs], Array], batches: list[Inputs]) -> Callable[[], object]:
+    following = itertools.cycle(batches)
+    return lambda: predict(next(following))
+
+
+def main() -> int:
+    """Reads a job from stdin, writes its result to stdout as JSON."""
+    # Whatever an engine prints goes to stderr, so that stdout holds the result alone.
+    with os.fdopen(os.dup(1), "w") as out:
+        os.dup2(2, 1)
+        job = json.load(sys.stdin)
+        work: Callable[[Mapping[str, Any]], object]
+        work = {"time": time_models, "footprint": measure_footprint}[job["mode"]]
+        from trimgate.errors import TrimgateError
+
+        try:
+            answer = {"result": work(job)}
+        except TrimgateError as error:
+            answer = {"error": str(error)}
+        json.dump(answer, out)
+    return 0

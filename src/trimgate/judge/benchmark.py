@@ -1,0 +1,303 @@
+"""Timing that gives a trustworthy ratio: interleaved, paired, with a control.
+
+The protocol, for callables that each do one call of a variant:
+
+1. Warm up until a call gets no faster. Garbage collection is off.
+2. Rounds visit the variants in random order. After each switch one call is not timed, then as
+   many calls are timed together as make a sample of 200 microseconds.
+3. The baseline takes part twice; what the two differ by (the A/A control) is an error of the
+   measurement, and beyond 2 % nothing may be concluded.
+4. Wall time, CPU time of the process and involuntary context switches are kept of each sample.
+5. It stops when the interval of the ratio is within 2 %, or when the time is up.
+6. The whole is repeated in fresh processes, and the interval covers what differs between them.
+"""
+
+import gc
+import math
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from trimgate.judge import _stats
+from trimgate.judge.records import BatchBenchmark, Interval, Timing
+
+Floats = NDArray[np.float64]
+
+BASELINE, CONTROL, CANDIDATE = "baseline", "control", "candidate"
+# Calls stamped one by one after a sample that times many together: they give the percentiles.
+_SINGLES = 8
+_CHECK_EVERY = 10
+# Whatever the budget: fewer rounds give no interval at all.
+_LEAST_ROUNDS = 6
+_STRETCH = 3
+
+
+class BenchmarkSettings(BaseModel):
+    """How long and how finely to measure.
+
+    Attributes:
+        seconds: Time for all timed rounds: all batch sizes and processes together. Up to three
+            times as much when calls are so slow that `min_rounds` do not fit.
+        processes: Fresh processes.
+        min_rounds: Rounds in all processes together before it may stop as precise.
+        warmup: Least number of untimed calls of each variant.
+        sample_us: A sample lasts at least this long; short calls are timed together.
+        precision: Stop when the ratio's interval is within this share of it.
+        control_tolerance: The A/A control may be off by this much.
+        confidence: Two-sided level of the intervals.
+        resamples: Of the bootstrap.
+        timeout: Seconds after which a measuring process is given up.
+        seed: Of the order of the variants and of the bootstrap.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float = Field(default=8.0, gt=0)
+    processes: int = Field(default=3, ge=1)
+    min_rounds: int = Field(default=80, ge=1)
+    warmup: int = Field(default=5, ge=1)
+    sample_us: float = Field(default=200.0, gt=0)
+    precision: float = Field(default=0.02, gt=0)
+    control_tolerance: float = Field(default=0.02, gt=0)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=2000, ge=100)
+    timeout: float = Field(default=600.0, gt=0)
+    seed: int = 0
+
+
+class Samples(BaseModel):
+    """What one process measured at one batch size, by variant.
+
+    Attributes:
+        wall: Wall seconds of a call, by round.
+        cpu: CPU seconds of the process for a call, by round.
+        disturbed: Whether the kernel took the CPU away during the sample, by round.
+        singles: Wall seconds of calls that were timed one by one.
+        calls: How many calls make a sample.
+        stopped: Why it stopped.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wall: dict[str, list[float]]
+    cpu: dict[str, list[float]]
+    disturbed: dict[str, list[bool]]
+    singles: dict[str, list[float]]
+    calls: dict[str, int]
+    stopped: Literal["precise", "budget"]
+
+
+def interleave(
+    variants: Mapping[str, Callable[[], object]],
+    settings: BenchmarkSettings,
+    *,
+    seconds: float | None = None,
+    seed: int | None = None,
+) -> Samples:
+    """Times variants side by side in this process.
+
+    Args:
+        variants: By name, each a callable that does one call; `baseline`, and usually `control`
+            (the baseline again) and `candidate`.
+        settings: The protocol's.
+        seconds: Time for the rounds; by default this process's share of the settings'.
+        seed: Of the order; by default the settings'.
+    """
+    budget = settings.seconds / settings.processes if seconds is None else seconds
+    least = max(_LEAST_ROUNDS, math.ceil(settings.min_rounds / settings.processes))
+    rng = np.random.default_rng(settings.seed if seed is None else seed)
+    names = list(variants)
+    wall: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}
+    disturbed: dict[str, list[bool]] = {name: [] for name in names}
+    singles: dict[str, list[float]] = {name: [] for name in names}
+    stopped: Literal["precise", "budget"] = "budget"
+    with _quiet():
+        calls = {}
+        for name in names:
+            typical = _warm_up(variants[name], settings.warmup, budget / (4 * len(names)))
+            calls[name] = max(1, math.ceil(settings.sample_us * 1e-6 / max(typical, 1e-9)))
+        start = time.perf_counter()
+        rounds = 0
+        while _goes_on(rounds, least, time.perf_counter() - start, budget):
+            for position in rng.permutation(len(names)):
+                name = names[position]
+                sample = _sample(variants[name], calls[name])
+                wall[name].append(sample[0])
+                cpu[name].append(sample[1])
+                disturbed[name].append(sample[2])
+                singles[name] += sample[3]
+            rounds += 1
+            checked = rounds >= least and rounds % _CHECK_EVERY == 0
+            if checked and all(
+                _is_precise(wall[BASELINE], wall[name], settings)
+                for name in names
+                if name != BASELINE
+            ):
+                stopped = "precise"
+                break
+    return Samples(
+        wall=wall, cpu=cpu, disturbed=disturbed, singles=singles, calls=calls, stopped=stopped
+    )
+
+
+def summarise(
+    runs: Sequence[Samples], batch_size: int, settings: BenchmarkSettings
+) -> BatchBenchmark:
+    """One batch size from what the processes measured.
+
+    Args:
+        runs: Of `interleave` with the variants `baseline`, `control` and `candidate`, one for
+            each fresh process.
+        batch_size: Rows per call.
+        settings: As they were measured with.
+
+    Notes:
+        The ratio of a process is the median over its rounds of the paired ratios. The record's
+        value is their geometric mean. Its variance is the larger of what the processes' ratios
+        show between them and of what the rounds show within (bootstrap of the rounds), with
+        Student's t for so many degrees of freedom as that leaves (Satterthwaite): with
+        three processes that differ it is 2, so the interval is wide, and rightly.
+    """
+    wall = _ratio(runs, CANDIDATE, "wall", settings)
+    control = _ratio(runs, CONTROL, "wall", settings)
+    disturbed = [flag for run in runs for flags in run.disturbed.values() for flag in flags]
+    loaded = sum(disturbed) > len(disturbed) / 2
+    state: Literal["clean", "loaded", "void"] = "loaded" if loaded else "clean"
+    if not abs(control.value - 1) <= settings.control_tolerance:
+        state = "void"
+    precise = all(run.stopped == "precise" for run in runs)
+    return BatchBenchmark(
+        batch_size=batch_size,
+        wall=wall,
+        cpu=_ratio(runs, CANDIDATE, "cpu", settings),
+        control=control,
+        control_cpu=_ratio(runs, CONTROL, "cpu", settings),
+        baseline=_timing(runs, BASELINE, batch_size, loaded),
+        candidate=_timing(runs, CANDIDATE, batch_size, loaded),
+        rounds=sum(len(run.wall[BASELINE]) for run in runs),
+        processes=len(runs),
+        state=state,
+        stopped="precise" if precise else "budget",
+    )
+
+
+def _goes_on(rounds: int, least: int, spent: float, budget: float) -> bool:
+    """Until the time is up; beyond it only for the rounds without which there is no result."""
+    return (
+        rounds < _LEAST_ROUNDS or spent < budget or (rounds < least and spent < _STRETCH * budget)
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No garbage collection meanwhile."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _warm_up(call: Callable[[], object], least: int, seconds: float) -> float:
+    """Calls until the last calls are no faster than those before; gives their median seconds."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while True:
+        for _ in range(least):
+            start = time.perf_counter_ns()
+            call()
+            times.append((time.perf_counter_ns() - start) * 1e-9)
+        last = statistics.median(times[-least:])
+        before = statistics.median(times[-2 * least : -least]) if len(times) > least else None
+        settled = before is not None and last > 0.95 * before
+        if settled or time.perf_counter() > end:
+            return last
+
+
+def _sample(call: Callable[[], object], calls: int) -> tuple[float, float, bool, list[float]]:
+    call()  # not timed: it refills the caches that the variant before emptied
+    switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    cpu_start = time.process_time_ns()
+    start = time.perf_counter_ns()
+    for _ in range(calls):
+        call()
+    wall = (time.perf_counter_ns() - start) * 1e-9 / calls
+    cpu = (time.process_time_ns() - cpu_start) * 1e-9 / calls
+    disturbed = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > switches
+    if calls == 1:
+        return wall, cpu, disturbed, [wall]
+    singles = []
+    for _ in range(_SINGLES):
+        start = time.perf_counter_ns()
+        call()
+        singles.append((time.perf_counter_ns() - start) * 1e-9)
+    return wall, cpu, disturbed, singles
+
+
+def _is_precise(base: list[float], other: list[float], settings: BenchmarkSettings) -> bool:
+    """Whether the median of the paired ratios is known well enough, by its order statistics.
+
+    The stop looks at the width alone, never at the value, so it does not favour a result.
+    """
+    ratios = np.sort(np.asarray(base) / np.asarray(other))
+    count = len(ratios)
+    reach = _stats.two_sided_z(settings.confidence) * math.sqrt(count) / 2
+    low = ratios[max(0, math.floor(count / 2 - reach))]
+    high = ratios[min(count - 1, math.ceil(count / 2 + reach))]
+    return bool((high - low) / 2 <= settings.precision * np.median(ratios))
+
+
+def _ratio(
+    runs: Sequence[Samples],
+    variant: str,
+    clock: Literal["wall", "cpu"],
+    settings: BenchmarkSettings,
+) -> Interval:
+    rng = np.random.default_rng(settings.seed)
+    medians, within = [], []
+    for run in runs:
+        times = getattr(run, clock)
+        # The CPU clock may tick so coarsely that a short sample reads 0.
+        base = np.maximum(np.asarray(times[BASELINE]), 1e-9)
+        ratios = np.log(base / np.maximum(np.asarray(times[variant]), 1e-9))
+        medians.append(float(np.median(ratios)))
+        picks = rng.integers(0, len(ratios), (settings.resamples, len(ratios)))
+        within.append(float(np.median(ratios[picks], axis=1).var()))
+    count = len(medians)
+    inner = statistics.fmean(within)
+    outer = statistics.variance(medians) if count > 1 else 0.0
+    larger = max(inner, outer)
+    tail = 0.5 + settings.confidence / 2
+    if outer > 0 and count > 1:
+        freedom = (count - 1) * (larger / outer) ** 2
+        reach = _stats.t_quantile(tail, min(freedom, 1e6))
+    else:
+        reach = _stats.normal_quantile(tail)
+    centre, half = statistics.fmean(medians), reach * math.sqrt(larger / count)
+    return Interval(
+        value=math.exp(centre),
+        low=math.exp(centre - half),
+        high=math.exp(centre + half),
+        confidence=settings.confidence,
+        method=f"paired rounds, bootstrap within and t between {count} processes",
+    )
+
+
+def _timing(runs: Sequence[Samples], variant: str, batch_size: int, loaded: bool) -> Timing:
+    singles = np.concatenate([run.singles[variant] for run in runs])
+    p50, p95, p99 = (float(q) for q in np.quantile(singles, [0.5, 0.95, 0.99]))
+    cpu = float(np.median(np.concatenate([run.cpu[variant] for run in runs])))
+    return Timing(
+        p50=p50, p95=p95, p99=None if loaded else p99, cpu=cpu, throughput=batch_size / p50
+    )

@@ -1,0 +1,383 @@
+"""What the judging steps write and read: versioned JSON records.
+
+Every record can be saved with `save` and read back with `load`; `trimgate gate`, the card and
+the Kubeflow artifacts are made from these alone.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trimgate.errors import InvalidInput
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Level(_Record):
+    """The ends of an interval at one more two-sided confidence."""
+
+    confidence: float
+    low: float
+    high: float
+
+
+class Interval(_Record):
+    """A value with its confidence interval.
+
+    Attributes:
+        value: The point estimate.
+        low: Lower end.
+        high: Upper end.
+        confidence: Two-sided level of the interval.
+        method: How it was computed, as the card names it.
+        others: The ends at the other confidences that a gate may ask for.
+    """
+
+    value: float
+    low: float
+    high: float
+    confidence: float = 0.95
+    method: str = ""
+    others: tuple[Level, ...] = ()
+
+    def at(self, confidence: float) -> "Interval":
+        """The same interval at another two-sided confidence.
+
+        A one-sided test at 95 % looks at one end of the two-sided 90 % interval: `at(0.9)`.
+
+        Raises:
+            InvalidInput: The record does not hold that confidence.
+        """
+        own = Level(confidence=self.confidence, low=self.low, high=self.high)
+        for level in (own, *self.others):
+            if abs(level.confidence - confidence) < 1e-9:
+                return Interval(
+                    value=self.value,
+                    low=level.low,
+                    high=level.high,
+                    confidence=level.confidence,
+                    method=self.method,
+                )
+        raise InvalidInput(f"the record holds no interval at confidence {confidence:g}")
+
+
+class Metric(_Record):
+    """One quality metric of one model on one split."""
+
+    name: str
+    interval: Interval
+    higher_is_better: bool
+
+
+class Flips(_Record):
+    """Per-row agreement of a candidate with the baseline.
+
+    Attributes:
+        won: Rows that the baseline got wrong and the candidate right.
+        lost: Rows that the baseline got right and the candidate wrong.
+        changed: Rows whose prediction differs at all.
+        p_value: Exact two-sided McNemar test of won against lost; None for regression.
+    """
+
+    won: int
+    lost: int
+    changed: int
+    rows: int
+    p_value: float | None = None
+
+
+class Parity(_Record):
+    """How closely a model reproduces its parent on the same rows.
+
+    Attributes:
+        max_difference: Largest absolute difference of a score.
+        mean_difference: Mean absolute difference of the scores.
+        agreement: Share of rows with the same predicted label (1.0 for regression when every
+            value is within 1e-4 of the parent's, relative).
+    """
+
+    max_difference: float
+    mean_difference: float
+    agreement: float
+    rows: int
+
+
+class Evaluation(_Record):
+    """One model on one split.
+
+    Attributes:
+        model: Digest of the model.
+        name: Name of the recipe that made it, or `baseline`.
+        split: `validation` or `test`.
+        data: Digest of the split's rows.
+        primary: Name of the primary metric, one of `metrics`.
+        metrics: With the intervals of the single model.
+        differences: Candidate minus baseline on the same rows, paired, by metric; empty for
+            the baseline itself.
+        flips, parity: Against the baseline; None for the baseline itself.
+        baseline_model: Digest of the model that the differences are against; None when it was
+            not told.
+        predictions: File name of the per-row predictions, beside the record.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["evaluation"] = "evaluation"
+    model: str
+    name: str
+    split: Literal["validation", "test"]
+    data: str
+    rows: int
+    task: Literal["binary", "multiclass", "regression"]
+    primary: str
+    metrics: dict[str, Metric]
+    differences: dict[str, Interval] = Field(default_factory=dict)
+    flips: Flips | None = None
+    parity: Parity | None = None
+    baseline_model: str | None = None
+    predictions: str | None = None
+
+
+class Timing(_Record):
+    """Times of one variant at one batch size; seconds per call, never compared across runs.
+
+    Attributes:
+        p50: Median wall time of a call.
+        p95: 95th percentile of the wall time of a call.
+        p99: 99th percentile; None when the machine was too loaded to tell.
+        cpu: Median CPU time of a call (all threads of the process).
+        throughput: Rows per second of wall time, at the median.
+    """
+
+    p50: float
+    p95: float
+    p99: float | None
+    cpu: float
+    throughput: float
+
+
+class BatchBenchmark(_Record):
+    """Baseline and candidate, interleaved in the same process, at one batch size.
+
+    Attributes:
+        batch_size: Rows per call.
+        wall: Speed-up by wall time: baseline time / candidate time, so above 1 is faster.
+        cpu: The same by CPU time.
+        control: The A/A control: baseline against itself, by wall time.
+        control_cpu: The A/A control by CPU time.
+        state: `clean`; `loaded`: more than half of the samples were disturbed, p99 is not
+            given; `void`: the A/A control was off by more than its tolerance, so nothing may
+            be concluded.
+        stopped: Why it stopped: `precise` (interval narrow enough) or `budget` (time is up).
+    """
+
+    batch_size: int
+    wall: Interval
+    cpu: Interval
+    control: Interval
+    control_cpu: Interval
+    baseline: Timing
+    candidate: Timing
+    rounds: int
+    processes: int
+    state: Literal["clean", "loaded", "void"]
+    stopped: Literal["precise", "budget"]
+
+
+class Footprint(_Record):
+    """What a model takes, each measured in a fresh process.
+
+    Attributes:
+        size: Bytes of the served form on disk.
+        peak_rss: Peak resident memory in bytes of a process that loads and calls the model.
+        base_rss: The same of a process that imports the engine and loads nothing.
+        cold_start: Seconds from the start of loading to the first answer, engine import
+            included.
+        load: Seconds to load the model alone.
+    """
+
+    size: int
+    peak_rss: int
+    base_rss: int
+    cold_start: float
+    load: float
+
+
+class Benchmark(_Record):
+    """A candidate beside the baseline: speed-ups and footprints.
+
+    Attributes:
+        batches: By batch size, in the target's order; the first is the one that counts.
+        environment: CPU model and flags, cores, load, versions (JSON values).
+        settings: The protocol's settings, threads included.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["benchmark"] = "benchmark"
+    baseline_model: str
+    model: str
+    name: str
+    target: str
+    batches: tuple[BatchBenchmark, ...]
+    baseline: Footprint
+    candidate: Footprint
+    environment: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Served(_Record):
+    """What the model server did with the winner, and with the baseline beside it.
+
+    Attributes:
+        checks: Each check of the smoke test, by name, with whether it held.
+        latency: Speed-up of the served median latency (baseline / candidate), interleaved
+            requests; None when the baseline could not be served.
+        p50, p95, p99: Served latency of the candidate in seconds.
+        baseline_p50: Served median latency of the baseline in seconds.
+        requests: Timed requests of each.
+        errors: What failed, in words.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["served"] = "served"
+    model: str
+    checks: dict[str, bool]
+    latency: Interval | None
+    p50: float
+    p95: float
+    p99: float
+    baseline_p50: float | None
+    requests: int
+    batch_size: int = 1
+    errors: tuple[str, ...] = ()
+
+
+class Candidate(_Record):
+    """What selection looks at: one recipe's result on the validation split.
+
+    Attributes:
+        uri: Where its model directory is.
+        steps: The recipe's steps.
+        refusal: Why the recipe could not be carried out (then the rest is None).
+    """
+
+    name: str
+    uri: str
+    model: str
+    steps: tuple[dict[str, Any], ...]
+    evaluation: Evaluation | None = None
+    benchmark: Benchmark | None = None
+    refusal: str | None = None
+
+
+class Ranked(_Record):
+    """One line of the leaderboard.
+
+    Attributes:
+        speedup: Wall-time speed-up at the target's first batch size.
+        admissible: Whether the winner could be chosen from it (not hopeless on validation,
+            measured, no slower than the baseline where speed is the objective).
+        pareto: On the Pareto front of metric, speed-up, size and memory.
+        reason: Why it stands where it stands, in words.
+    """
+
+    rank: int
+    name: str
+    uri: str
+    model: str
+    steps: tuple[dict[str, Any], ...]
+    metric: Interval | None
+    difference: Interval | None
+    speedup: Interval | None
+    size: int | None
+    peak_rss: int | None
+    admissible: bool
+    pareto: bool
+    winner: bool
+    reason: str
+
+
+class Selection(_Record):
+    """The leaderboard; `winner` may be `baseline`."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["selection"] = "selection"
+    objective: str
+    metric: str
+    higher_is_better: bool
+    ranking: tuple[Ranked, ...]
+    winner: str
+    reason: str
+
+
+class RuleResult(_Record):
+    """One gate rule.
+
+    Attributes:
+        rule: The rule's name, as in the config (`max_drop.average_precision`).
+        observed: What was seen, with its interval where there is one.
+        limit: What the rule allows.
+        rows_needed: When inconclusive: about how many rows would decide it.
+        reason: In words, for people.
+    """
+
+    rule: str
+    outcome: Outcome
+    observed: Interval | None
+    limit: float | None
+    rows_needed: int | None = None
+    reason: str
+
+
+class Verdict(_Record):
+    """What the gate says of the winner: `pass` only when every rule passed.
+
+    Attributes:
+        keeps_baseline: Nothing was put forward, because nothing beats the baseline; the outcome
+            is then `fail`, as there is nothing to promote.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["verdict"] = "verdict"
+    outcome: Outcome
+    candidate: str
+    baseline: str
+    name: str
+    rules: tuple[RuleResult, ...]
+    summary: str
+    keeps_baseline: bool = False
+
+
+RecordT = TypeVar("RecordT", bound=_Record)
+
+
+def save(record: BaseModel, path: str | Path) -> None:
+    """Writes a record as JSON, under a temporary name first."""
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(record.model_dump_json(indent=2) + "\n")
+    partial.replace(path)
+
+
+def load(kind: type[RecordT], path: str | Path) -> RecordT:
+    """Reads a record.
+
+    Raises:
+        InvalidInput: The file is missing or is not such a record.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidInput("the file is missing", file=path)
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidInput(
+            f"is not a {kind.__name__.lower()} record: {first['msg']}",
+            file=path,
+            key=".".join(map(str, first["loc"])) or None,
+        ) from error

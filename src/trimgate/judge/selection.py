@@ -1,0 +1,301 @@
+"""Selection: which candidate goes before the gate, judged on the validation split alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trimgate.judge import _rules
+from trimgate.judge.metrics import higher_is_better
+from trimgate.judge.policy import LEAST_GAIN, GatePolicy
+from trimgate.judge.records import (
+    BatchBenchmark,
+    Benchmark,
+    Candidate,
+    Evaluation,
+    Interval,
+    Ranked,
+    Selection,
+)
+
+Objective = Literal["latency", "throughput", "size", "memory"]
+
+BASELINE = "baseline"
+_GAINS = {
+    "latency": "faster at the first batch size",
+    "throughput": "faster at the largest batch size",
+    "size": "smaller",
+    "memory": "lighter in memory",
+}
+DEFAULT_MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A candidate with what it is judged by; `gain` above 1 is better than the baseline."""
+
+    candidate: Candidate
+    gain: Interval | None
+    refusal: str | None
+
+
+def select(
+    baseline: Evaluation,
+    candidates: Sequence[Candidate],
+    *,
+    objective: Objective,
+    policy: GatePolicy | None = None,
+    max_drop: float | None = None,
+    baseline_uri: str = "",
+) -> Selection:
+    """Ranks the candidates and names the winner, which may be `baseline`.
+
+    A candidate is admissible when it was evaluated beside the baseline and measured, is not
+    hopeless on validation (no metric dropped by more than its margin, no rule on speed, size
+    or memory broken), and its gain in the objective is real: the interval lies beyond 1 and
+    the value is at least 1.03. Among admissible candidates the largest gain wins; gains within
+    3 % of it are a tie, which goes to fewer steps, then to the smaller model.
+
+    Args:
+        baseline: The baseline on the validation split.
+        candidates: On the same split.
+        objective: What to be best at.
+        policy: The gate's rules; a candidate that cannot pass them is not chosen.
+        max_drop: Margin of the primary metric; by default the policy's, else 0.01 (for errors
+            without a fixed scale 1 % of the baseline's).
+        baseline_uri: Where the baseline's model directory is.
+
+    Raises:
+        ValueError: The baseline was not evaluated on validation, or two candidates share a name.
+    """
+    if baseline.split != "validation":
+        raise ValueError(f"selection looks at the validation split, not at {baseline.split}")
+    names = [candidate.name for candidate in candidates]
+    if len(set(names)) < len(names) or BASELINE in names:
+        raise ValueError(f"the candidates' names must differ and not be 'baseline': {names}")
+    rules = _margins(baseline, policy or GatePolicy(), max_drop)
+    entries = [_judge(baseline, candidate, objective, rules) for candidate in candidates]
+    entries.sort(key=_order)
+    admissible = [entry for entry in entries if entry.refusal is None]
+    winner = _winner(admissible)
+    top = admissible[0] if admissible else None
+    if winner is not None:
+        entries.sort(key=lambda entry: entry is not winner)
+    front = _front(baseline, entries)
+    ranking = [
+        _line(entry, baseline.primary, entry.candidate.name in front, entry is winner, objective)
+        for entry in entries
+    ]
+    ranking.insert(
+        len(admissible), _baseline_line(baseline, entries, baseline_uri, winner is None, front)
+    )
+    return Selection(
+        objective=objective,
+        metric=baseline.primary,
+        higher_is_better=higher_is_better(baseline.primary),
+        ranking=tuple(
+            line.model_copy(update={"rank": rank}) for rank, line in enumerate(ranking, start=1)
+        ),
+        winner=winner.candidate.name if winner else BASELINE,
+        reason=_reason(winner, top, entries, objective),
+    )
+
+
+def _margins(baseline: Evaluation, policy: GatePolicy, max_drop: float | None) -> GatePolicy:
+    """The policy with a margin for the primary metric."""
+    primary = baseline.primary
+    if max_drop is None and primary in policy.max_drop:
+        return policy
+    if max_drop is None:
+        max_drop = DEFAULT_MARGIN
+        if not higher_is_better(primary):
+            max_drop *= abs(baseline.metrics[primary].interval.value)
+    return policy.model_copy(update={"max_drop": {**policy.max_drop, primary: max_drop}})
+
+
+def _judge(
+    baseline: Evaluation, candidate: Candidate, objective: Objective, policy: GatePolicy
+) -> _Entry:
+    gain = None if candidate.benchmark is None else _gain(candidate.benchmark, objective)
+    return _Entry(candidate, gain, _refusal(baseline, candidate, gain, objective, policy))
+
+
+def _refusal(
+    baseline: Evaluation,
+    candidate: Candidate,
+    gain: Interval | None,
+    objective: Objective,
+    policy: GatePolicy,
+) -> str | None:
+    """Why it cannot win, or None."""
+    evaluation, benchmark = candidate.evaluation, candidate.benchmark
+    if candidate.refusal is not None:
+        return candidate.refusal
+    if evaluation is None or benchmark is None or gain is None:
+        return "it was not evaluated and measured"
+    if evaluation.model == baseline.model:
+        return "it is the baseline itself"
+    if evaluation.split != baseline.split or evaluation.data != baseline.data:
+        return "it was evaluated on other rows than the baseline"
+    if {evaluation.model, benchmark.model} != {candidate.model}:
+        return "its records are of another model"
+    if benchmark.baseline_model != baseline.model:
+        return "it was measured against another baseline"
+    for metric, margin in policy.max_drop.items():
+        if metric not in evaluation.differences:
+            return f"its difference of {metric} from the baseline is missing"
+        seen = evaluation.differences[metric].value
+        worse = -seen if higher_is_better(metric) else seen
+        if not worse <= margin:
+            return f"{metric} is {worse:.4g} worse on validation, beyond the margin of {margin:.4g}"
+    for result in _rules.benchmark_rules(policy, benchmark):
+        if result.outcome != "pass":
+            return f"{result.rule}: {result.reason}"
+    timed = {"latency": benchmark.batches[0], "throughput": _largest(benchmark)}.get(objective)
+    if timed is not None and timed.state == "void":
+        return "its timing is void: the machine was too busy to conclude"
+    if not (gain.low > 1 and gain.value >= LEAST_GAIN):
+        return (
+            f"it is not surely {_GAINS[objective]} than the baseline: "
+            f"{gain.value:.3g} times [{gain.low:.3g}, {gain.high:.3g}]"
+        )
+    return None
+
+
+def _largest(benchmark: Benchmark) -> BatchBenchmark:
+    return max(benchmark.batches, key=lambda batch: batch.batch_size)
+
+
+def _gain(benchmark: Benchmark, objective: Objective) -> Interval:
+    if objective == "latency":
+        return benchmark.batches[0].wall
+    if objective == "throughput":
+        return _largest(benchmark).wall
+    key = "size" if objective == "size" else "peak_rss"
+    ratio = getattr(benchmark.baseline, key) / max(1, getattr(benchmark.candidate, key))
+    return Interval(value=ratio, low=ratio, high=ratio, confidence=1.0, method="exact")
+
+
+def _order(entry: _Entry) -> tuple[bool, bool, float, int, int, str]:
+    """Admissible first, then measured, then by gain; the name makes it a total order."""
+    gain = entry.gain.value if entry.gain else 0.0
+    return (
+        entry.refusal is not None,
+        entry.gain is None,
+        -gain,
+        len(entry.candidate.steps),
+        _size(entry),
+        entry.candidate.name,
+    )
+
+
+def _size(entry: _Entry) -> int:
+    return entry.candidate.benchmark.candidate.size if entry.candidate.benchmark else 0
+
+
+def _winner(admissible: Sequence[_Entry]) -> _Entry | None:
+    """The simplest of those whose gain is within 3 % of the largest."""
+    if not admissible:
+        return None
+    tied = [e for e in admissible if _value(e) * LEAST_GAIN >= _value(admissible[0])]
+    return min(tied, key=lambda e: (len(e.candidate.steps), _size(e), -_value(e), e.candidate.name))
+
+
+def _value(entry: _Entry) -> float:
+    return entry.gain.value if entry.gain else 0.0
+
+
+def _front(baseline: Evaluation, entries: Sequence[_Entry]) -> set[str]:
+    """Names on the Pareto front of metric, speed-up, size and memory; more is better in each."""
+    primary, up = baseline.primary, higher_is_better(baseline.primary)
+    points: dict[str, tuple[float, float, float, float]] = {}
+    for entry in entries:
+        evaluation, benchmark = entry.candidate.evaluation, entry.candidate.benchmark
+        if evaluation is None or benchmark is None or primary not in evaluation.metrics:
+            continue
+        value = evaluation.metrics[primary].interval.value
+        points[entry.candidate.name] = (
+            value if up else -value,
+            benchmark.batches[0].wall.value,
+            -benchmark.candidate.size,
+            -benchmark.candidate.peak_rss,
+        )
+        points[BASELINE] = (
+            baseline.metrics[primary].interval.value * (1 if up else -1),
+            1.0,
+            -benchmark.baseline.size,
+            -benchmark.baseline.peak_rss,
+        )
+    return {
+        name
+        for name, point in points.items()
+        if not any(
+            all(o >= p for o, p in zip(other, point, strict=True)) and other != point
+            for other in points.values()
+        )
+    } or {BASELINE}
+
+
+def _line(entry: _Entry, primary: str, pareto: bool, winner: bool, objective: Objective) -> Ranked:
+    candidate = entry.candidate
+    evaluation, benchmark = candidate.evaluation, candidate.benchmark
+    known = evaluation is not None and primary in evaluation.metrics
+    gain = entry.gain
+    reason = entry.refusal
+    if reason is None and gain is not None:
+        reason = f"{gain.value:.3g} times {_GAINS[objective]}"
+    return Ranked(
+        rank=0,
+        name=candidate.name,
+        uri=candidate.uri,
+        model=candidate.model,
+        steps=candidate.steps,
+        metric=evaluation.metrics[primary].interval if evaluation and known else None,
+        difference=evaluation.differences.get(primary) if evaluation else None,
+        speedup=benchmark.batches[0].wall if benchmark else None,
+        size=benchmark.candidate.size if benchmark else None,
+        peak_rss=benchmark.candidate.peak_rss if benchmark else None,
+        admissible=entry.refusal is None,
+        pareto=pareto,
+        winner=winner,
+        reason=reason or "",
+    )
+
+
+def _baseline_line(
+    baseline: Evaluation, entries: Sequence[_Entry], uri: str, winner: bool, front: set[str]
+) -> Ranked:
+    measured = next((e.candidate.benchmark for e in entries if e.candidate.benchmark), None)
+    return Ranked(
+        rank=0,
+        name=BASELINE,
+        uri=uri,
+        model=baseline.model,
+        steps=(),
+        metric=baseline.metrics[baseline.primary].interval,
+        difference=None,
+        speedup=None,
+        size=measured.baseline.size if measured else None,
+        peak_rss=measured.baseline.peak_rss if measured else None,
+        admissible=True,
+        pareto=BASELINE in front,
+        winner=winner,
+        reason="the model as it was given",
+    )
+
+
+def _reason(
+    winner: _Entry | None,
+    top: _Entry | None,
+    entries: Sequence[_Entry],
+    objective: Objective,
+) -> str:
+    if winner is None:
+        if not entries:
+            return "there are no candidates"
+        best = entries[0]
+        told = f"; {best.candidate.name}: {best.refusal}" if best.refusal else ""
+        return f"none of {len(entries)} candidates beats the baseline{told}"
+    told = f"{winner.candidate.name} is {_value(winner):.3g} times {_GAINS[objective]}"
+    if top is not None and winner is not top:
+        told += f", within 3 % of {top.candidate.name}, and simpler or smaller"
+    return told

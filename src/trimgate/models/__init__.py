@@ -1,0 +1,25 @@
+"""Models: the user's files, the model directory, and the export to ONNX."""
+
+from trimgate.models._describe import feature_names
+from trimgate.models._import import import_model
+from trimgate.models._inputs import build_inputs, sample_rows
+from trimgate.models._load import load_user_model
+from trimgate.models._native import predict_native
+from trimgate.models._trainable import load_trainable, save_trainable
+from trimgate.models.export import export_onnx
+from trimgate.models.scores import to_scores
+from trimgate.models.source import ModelSource
+
+__all__ = [
+    "ModelSource",
+    "build_inputs",
+    "export_onnx",
+    "feature_names",
+    "import_model",
+    "load_trainable",
+    "load_user_model",
+    "predict_native",
+    "sample_rows",
+    "save_trainable",
+    "to_scores",
+]

@@ -1,0 +1,112 @@
+"""The last touches to an ONNX graph that an exporter made."""
+
+from typing import Any
+
+import numpy as np
+
+from trimgate.models._inputs import SCORES
+
+
+
+def finish(proto: Any, output: str, *, last_column: bool = False) -> Any:
+    """Makes `output` the only output, calls it `scores`, and drops what nobody needs.
+
+    Args:
+        proto: `onnx.ModelProto`, changed in place.
+        output: The output to keep.
+        last_column: Keep the last column only: of a binary decision function, which converters
+            give as `[-score, score]`.
+
+    Returns:
+        The model.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = proto.graph
+    kept = next(o for o in graph.output if o.name == output)
+    kind = kept.type.tensor_type.elem_type
+    if last_column:
+        graph.initializer.append(
+            numpy_helper.from_array(np.array([-1], dtype=np.int64), "trimgate_last")
+        )
+        graph.node.append(
+            helper.make_node("Gather", [output, "trimgate_last"], [SCORES], axis=1, name="scores")
+        )
+        shape: list[Any] = [None, 1]
+    else:
+        dims = kept.type.tensor_type.shape.dim
+        shape = [None, *(d.dim_value if d.HasField("dim_value") else None for d in dims[1:])]
+        rename(graph, output, SCORES)
+    if kind == TensorProto.DOUBLE:
+        # nobody needs more than float32 of a score
+        rename(graph, SCORES, "trimgate_scores64")
+        graph.node.append(
+            helper.make_node(
+                "Cast", ["trimgate_scores64"], [SCORES], to=TensorProto.FLOAT, name="scores32"
+            )
+        )
+        kind = TensorProto.FLOAT
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(SCORES, kind, shape))
+    drop_unused(graph)
+    for value in graph.input:
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "rows"
+    graph.output[0].type.tensor_type.shape.dim[0].dim_param = "rows"
+    del graph.value_info[:]
+    proto.doc_string = graph.doc_string = ""
+    return proto
+
+
+def rename(graph: Any, old: str, new: str) -> None:
+    """Renames a tensor wherever it is made or used."""
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    for value in graph.output:
+        if value.name == old:
+            value.name = new
+
+
+def rename_inputs(proto: Any, names: dict[str, str]) -> Any:
+    """Gives the inputs their names; inner tensors of the same name make way.
+
+    Args:
+        proto: `onnx.ModelProto`, changed in place.
+        names: New names by the old ones; an input that the graph does not use is added to it.
+
+    Returns:
+        The model.
+    """
+    graph = proto.graph
+    taken = set(names.values())
+    for tensor in graph.initializer:
+        if tensor.name in taken:
+            rename(graph, tensor.name, f"{tensor.name}_inner")
+            tensor.name = f"{tensor.name}_inner"
+    for name in {name for node in graph.node for name in node.output} & (taken - {SCORES}):
+        rename(graph, name, f"{name}_inner")
+    for old, new in names.items():
+        rename(graph, old, new)
+    for value in graph.input:
+        value.name = names[value.name]
+    return proto
+
+
+def drop_unused(graph: Any) -> None:
+    """Drops the nodes and initializers that no output needs, back to front."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed & set(node.output):
+            kept.append(node)
+            needed.update(node.input)
+            # a subgraph may use tensors from outside
+            for attribute in node.attribute:
+                for inner in [attribute.g, *attribute.graphs]:
+                    needed.update(name for n in inner.node for name in n.input)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    initializers = [t for t in graph.initializer if t.name in needed]
+    del graph.initializer[:]
+    graph.initializer.extend(initializers)

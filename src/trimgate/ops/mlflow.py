@@ -1,0 +1,195 @@
+"""Records a run in MLflow, and registers the winner that passed."""
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trimgate.judge.records import Candidate
+from trimgate.report import CardInput, verdict_text
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_MAX_VALUE = 500  # characters that a parameter or tag of MLflow takes
+
+
+def record_run(
+    card: CardInput,
+    files: Path,
+    winner: Path,
+    *,
+    outcome: str,
+    tracking_uri: str,
+    experiment: str,
+    registered_model: str,
+) -> str:
+    """Records one parent run with a child for each candidate.
+
+    The parent holds the winner's test metrics and the card; each child holds the recipe's
+    parameters and its validation metrics and speed-ups, under names that are the same for all.
+    Recording the same run again changes nothing.
+
+    Args:
+        card: The finished run.
+        files: Folder with the card as HTML, Markdown and JSON.
+        winner: The winner's model directory.
+        outcome: The gate's outcome; on `pass` the winner becomes a model version.
+        tracking_uri: Where MLflow records.
+        experiment: Name of the experiment; made when absent.
+        registered_model: Name in the registry.
+
+    Returns:
+        The model's version, or an empty text when it did not pass.
+    """
+    from mlflow import MlflowClient
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    client = MlflowClient(tracking_uri=tracking_uri)
+    where = _experiment(client, experiment, tracking_uri)
+    known = client.search_runs(
+        [where], f"tags.`trimgate.run` = '{_quoted(card.run)}' and tags.`trimgate.kind` = 'run'"
+    )
+    if known:
+        return str(known[0].data.tags.get("trimgate.version", ""))
+    verdict = verdict_text(card)
+    tags = {
+        "trimgate.kind": "run",
+        "trimgate.run": card.run,
+        "trimgate.verdict": outcome,
+        "trimgate.winner": card.selection.winner,
+        "trimgate.target": card.target.name,
+        "mlflow.note.content": (files / "card.md").read_text(),
+    }
+    parent = client.create_run(where, run_name=card.run, tags=tags).info.run_id
+    parameters = {
+        "model": card.name,
+        "target": card.target.name,
+        "metric": card.selection.metric,
+        "objective": card.selection.objective,
+        "seed": card.seed,
+        "data": card.data.source,
+        "baseline": card.baseline.digest,
+        "trimgate": card.code_version,
+    }
+    _log(client, parent, parameters, dict(_winner_metrics(card)))
+    client.log_artifacts(parent, str(files), "card")
+    for candidate in card.candidates:
+        _child(client, where, parent, card, candidate)
+    version = ""
+    if outcome == "pass" and card.winner is not None:
+        version = _register(client, parent, card, winner, registered_model, verdict.summary)
+        client.set_tag(parent, "trimgate.version", version)
+    client.set_terminated(parent)
+    return version
+
+
+def _experiment(client: "MlflowClient", name: str, tracking_uri: str) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    place = None
+    if tracking_uri.startswith("sqlite:///"):
+        # MLflow would put files into whatever folder the process runs in.
+        folder = Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent
+        place = (folder / "mlartifacts" / name).as_uri()
+    return str(client.create_experiment(name, artifact_location=place))
+
+
+def _child(
+    client: "MlflowClient", where: str, parent: str, card: CardInput, candidate: Candidate
+) -> None:
+    tags = {
+        "mlflow.parentRunId": parent,
+        "trimgate.kind": "candidate",
+        "trimgate.run": card.run,
+        "trimgate.winner": str(candidate.name == card.selection.winner).lower(),
+        "trimgate.digest": candidate.model,
+    }
+    ranked = next((r for r in card.selection.ranking if r.name == candidate.name), None)
+    reason = candidate.refusal or (ranked.reason if ranked else "")
+    tags["mlflow.note.content"] = reason
+    run = client.create_run(where, run_name=candidate.name, tags=tags).info.run_id
+    parameters: dict[str, Any] = {"recipe": candidate.name}
+    for number, step in enumerate(candidate.steps, 1):
+        for key, value in step.items():
+            parameters[f"step{number}.{key}"] = value
+    _log(client, run, parameters, dict(_candidate_metrics(candidate)))
+    client.set_terminated(run, "KILLED" if candidate.refusal else "FINISHED")
+
+
+def _winner_metrics(card: CardInput) -> Iterator[tuple[str, float]]:
+    for label, evaluation in (("baseline", card.baseline_test), ("winner", card.winner_test)):
+        if evaluation is not None:
+            for name, metric in evaluation.metrics.items():
+                yield f"test.{label}.{name}", metric.interval.value
+    winner = next((c for c in card.candidates if c.name == card.selection.winner), None)
+    if winner is not None:
+        yield from _candidate_metrics(winner)
+    if card.served is not None:
+        yield "served.p50_ms", card.served.p50 * 1e3
+        yield "served.p99_ms", card.served.p99 * 1e3
+
+
+def _candidate_metrics(candidate: Candidate) -> Iterator[tuple[str, float]]:
+    if candidate.evaluation is not None:
+        for name, metric in candidate.evaluation.metrics.items():
+            yield f"validation.{name}", metric.interval.value
+        for name, difference in candidate.evaluation.differences.items():
+            yield f"validation.difference.{name}", difference.value
+    if candidate.benchmark is not None:
+        for batch in candidate.benchmark.batches:
+            yield f"speedup.batch_{batch.batch_size}", batch.wall.value
+            yield f"speedup.cpu.batch_{batch.batch_size}", batch.cpu.value
+        yield "size_kb", candidate.benchmark.candidate.size / 1e3
+        yield "peak_rss_mb", candidate.benchmark.candidate.peak_rss / 1e6
+        yield "cold_start_ms", candidate.benchmark.candidate.cold_start * 1e3
+
+
+def _log(
+    client: "MlflowClient", run: str, parameters: dict[str, Any], metrics: dict[str, float]
+) -> None:
+    from mlflow.entities import Metric, Param
+    from mlflow.utils.time import get_current_time_millis
+
+    now = get_current_time_millis()
+    client.log_batch(
+        run,
+        params=[Param(key, str(value)[:_MAX_VALUE]) for key, value in parameters.items()],
+        metrics=[Metric(k, v, now, 0) for k, v in metrics.items() if math.isfinite(v)],
+    )
+
+
+def _register(
+    client: "MlflowClient", run: str, card: CardInput, winner: Path, name: str, summary: str
+) -> str:
+    from mlflow.exceptions import MlflowException
+
+    if card.winner is None:
+        raise ValueError("there is no winner to register")
+    client.log_artifacts(run, str(winner), "model")
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = client.create_model_version(
+        name,
+        source=f"{client.get_run(run).info.artifact_uri}/model",
+        run_id=run,
+        description=summary,
+        tags={
+            "trimgate.digest": card.winner.digest,
+            "trimgate.verdict": "pass",
+            "trimgate.recipe": card.selection.winner,
+            "trimgate.run": card.run,
+            "trimgate.target": card.target.name,
+        },
+    )
+    client.set_registered_model_alias(name, "challenger", version.version)
+    return str(version.version)
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "''")

@@ -1,0 +1,223 @@
+"""Checks everything that a user gave before any work starts, and decides what will be done."""
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimgate.config import DATA_PATHS, Config, is_remote
+from trimgate.data import Dataset, Splits, load_splits
+from trimgate.environment import cpu_flags
+from trimgate.errors import InvalidInput, NotApplicable
+from trimgate.judge.metrics import compute, default_metric, higher_is_better, names, spec
+from trimgate.judge.policy import GatePolicy, default_policy
+from trimgate.models import ModelSource, import_model
+from trimgate.models.directory import ModelInfo, Task, file_sha256
+from trimgate.recipes import Recipe, plan_recipes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do; everything in it is settled.
+
+    Attributes:
+        config: The config, with absolute paths.
+        model: Record of the baseline as it will be imported.
+        metric: The primary metric.
+        policy: The gate's rules.
+        recipes: The recipes to carry out.
+        refused: Why the other recipes are not, by name.
+        data_digest: SHA-256 over the data files.
+        model_digest: SHA-256 of the model file, and of its builder's source.
+    """
+
+    config: Config
+    model: ModelInfo
+    metric: str
+    policy: GatePolicy
+    recipes: tuple[Recipe, ...]
+    refused: dict[str, str]
+    data_digest: str
+    model_digest: str
+
+
+def make_plan(config: Config, file: str | Path | None = None) -> Plan:
+    """Reads the rows and the model, tries them together, and settles metric, rules and recipes.
+
+    Args:
+        config: The config, with absolute paths.
+        file: The config's file, for messages.
+
+    Raises:
+        InvalidInput: Anything that the user gave is wrong; nothing was written.
+    """
+    for key, uri in local_inputs(config).items():
+        if is_remote(uri):
+            raise InvalidInput(
+                "lies in remote storage, and the checks and default recipes need it here",
+                file=file,
+                key=key,
+                value=uri,
+                mend="give a local copy (a sample of the rows will do) and name the remote one "
+                "when you submit",
+            )
+    splits = load_data(config)
+    with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
+        directory = Path(folder, "model")
+        model = import_model(
+            model_source(config), splits.train.take(slice(0, 2000)), directory
+        )
+        check_rows(model, splits, directory)
+        metric = config.metric or default_metric(model.task, splits.train.labels)
+        policy = config.gate or _default_policy(metric, model, splits.validation, directory)
+    try:
+        _check_metrics([("metric", metric), *_policy_metrics(policy)], model.task)
+        recipes, refused = plan_recipes(config.recipes, model, config.target, cpu_flags())
+    except InvalidInput as error:
+        raise type(error)(
+            error.problem, file=file, key=error.key, value=error.value, mend=error.mend
+        ) from error
+    return Plan(
+        config=config,
+        model=model,
+        metric=metric,
+        policy=policy,
+        recipes=tuple(recipes),
+        refused=refused,
+        data_digest=files_digest(data_files(config)),
+        model_digest=model_digest(model_source(config)),
+    )
+
+
+def model_digest(source: ModelSource) -> str:
+    """SHA-256 of the model file, and of its builder's source where it has one."""
+    import importlib.util
+
+    digest = file_sha256(source.path)
+    if source.builder:
+        spec = importlib.util.find_spec(source.builder.partition(":")[0])
+        if spec is not None and spec.origin is not None:
+            digest = hashlib.sha256((digest + file_sha256(Path(spec.origin))).encode()).hexdigest()
+    return digest
+
+
+def _default_policy(
+    metric: str, model: ModelInfo, validation: Dataset, directory: Path
+) -> GatePolicy:
+    if spec(metric).bounded or higher_is_better(metric):
+        return default_policy(metric)
+    from trimgate import runtimes
+    from trimgate.tasks import predict
+
+    session = runtimes.load(directory)
+    try:
+        scores = predict(session, validation)
+    finally:
+        session.close()
+    value = compute(metric, validation.labels, scores, model.labels)
+    return default_policy(metric, baseline_value=value)
+
+
+def _policy_metrics(policy: GatePolicy) -> list[tuple[str, str]]:
+    return [
+        *((f"gate.max_drop.{name}", name) for name in policy.max_drop),
+        *((f"gate.min.{name}", name) for name in policy.min),
+    ]
+
+
+def _check_metrics(wanted: Sequence[tuple[str, str]], task: Task) -> None:
+    for key, name in wanted:
+        if name not in names(task):
+            raise InvalidInput(
+                f"this metric is not for a {task} task",
+                key=key,
+                value=name,
+                mend=f"use one of {', '.join(names(task))}",
+            )
+
+
+def local_inputs(config: Config) -> dict[str, str]:
+    """The files that the config names, by key."""
+    paths = {f"data.{key}": getattr(config.data, key) for key in DATA_PATHS}
+    return {"model.path": config.model.path, **{k: v for k, v in paths.items() if v is not None}}
+
+
+def data_files(config: Config) -> list[Path]:
+    """The data files: one to divide, or train, validation and test."""
+    return [Path(path) for key in DATA_PATHS if (path := getattr(config.data, key)) is not None]
+
+
+def files_digest(files: Sequence[Path]) -> str:
+    """SHA-256 over the SHA-256 of each file, in order."""
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+
+
+def load_data(config: Config) -> Splits:
+    """Reads, divides and checks the rows as the config says."""
+    files = data_files(config)
+    split = config.data.split
+    return load_splits(
+        files[0] if len(files) == 1 else (files[0], files[1], files[2]),
+        label=config.data.label,
+        drop=config.data.drop,
+        method=split.method if split else "stratified",
+        by=split.by if split else None,
+        validation=split.validation if split else 0.2,
+        test=split.test if split else 0.2,
+        overlap=config.data.overlap,
+        regression=config.model.task == "regression",
+        seed=config.seed,
+    )
+
+
+def model_source(config: Config) -> ModelSource:
+    """The model section as the models package takes it."""
+    section = config.model
+    return ModelSource(
+        path=Path(section.path),
+        name=config.name,
+        builder=section.builder,
+        builder_arguments=section.builder_arguments,
+        allow_pickle=section.allow_pickle,
+        task=section.task,
+        scores=section.scores,
+    )
+
+
+def check_rows(model: ModelInfo, splits: Splits, directory: Path) -> None:
+    """Tries the model on rows with missing or infinite values, if there are any.
+
+    Raises:
+        InvalidInput: The model cannot take them; the message names a column.
+    """
+    import numpy as np
+
+    from trimgate import runtimes
+    from trimgate.models import build_inputs
+
+    session = runtimes.load(directory)
+    try:
+        for name, data in splits.named().items():
+            for column, values in data.features.items():
+                if values.dtype.kind != "f":
+                    continue
+                odd = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+                if not odd.any():
+                    continue
+                rows = data.take(np.flatnonzero(odd)[:16])
+                try:
+                    scores = session.predict(build_inputs(model, rows.features))
+                    good = bool(np.isfinite(scores).all())
+                    reason = "gives no finite score for them"
+                except (ValueError, TypeError, NotApplicable) as error:
+                    good, reason = False, f"cannot take them ({str(error).splitlines()[0]})"
+                if not good:
+                    raise InvalidInput(
+                        f"{int(odd.sum())} of {len(data)} {name} rows have missing or infinite "
+                        f"values there, and the model {reason}",
+                        key=column,
+                        mend="remove those rows, or bring a pipeline that imputes",
+                    )
+    finally:
+        session.close()

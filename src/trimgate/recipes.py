@@ -1,0 +1,200 @@
+"""Recipes: ordered technique steps, checked, and shared as a trie."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trimgate.config import RecipeSection
+from trimgate.errors import InvalidInput, NotApplicable
+from trimgate.models.directory import ModelInfo
+from trimgate.targets import Target
+from trimgate.techniques import StepConfig, get, parse_step
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named, ordered list of steps that ends in a form that can be served."""
+
+    name: str
+    steps: tuple[StepConfig, ...]
+
+    def dump(self) -> tuple[dict[str, Any], ...]:
+        """The steps as JSON values, every parameter spelled out."""
+        return tuple(step.model_dump(mode="json") for step in self.steps)
+
+
+@dataclass
+class Node:
+    """A step in the trie; its path from the root is what was done before it.
+
+    Attributes:
+        step: None for the root (the baseline).
+        title: The steps so far, for people.
+        recipes: Names of the recipes that end here.
+    """
+
+    step: StepConfig | None
+    title: str = "baseline"
+    children: list["Node"] = field(default_factory=list)
+    recipes: list[str] = field(default_factory=list)
+
+    def walk(self) -> Iterator["Node"]:
+        """This node and all below it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def make_recipe(
+    steps: Sequence[dict[str, Any]], info: ModelInfo, target: Target, name: str | None = None
+) -> Recipe:
+    """Checks the order of steps, and adds the export to ONNX where one is needed.
+
+    Args:
+        steps: Each with `technique` and its parameters.
+        info: The baseline model.
+        target: Where the winner will run.
+        name: Made from the steps when left out.
+
+    Raises:
+        InvalidInput: An unknown technique or parameter, or an order that makes no sense.
+        NotApplicable: A step refuses this model or target; the message says why.
+    """
+    export = parse_step({"technique": "optimize_graph"})
+    form = "onnx" if info.framework == "onnx" else "trainable"
+    made: list[StepConfig] = []
+    for raw in steps:
+        step = parse_step(raw)
+        technique = get(step.technique)
+        needs = technique.form_needed(step)
+        if needs == "trainable" and form == "onnx":
+            before = made[-1].technique if made else "the model itself"
+            raise NotApplicable(
+                f"{step.technique} works on the trained model, but {before} left the ONNX form",
+                key="recipes.steps",
+                mend=f"put {step.technique} first" if made else "bring the trained model",
+            )
+        if needs == "onnx" and form == "trainable" and step.technique != export.technique:
+            made.append(export)
+        reason = technique.refusal(info, step, target)
+        if reason:
+            raise NotApplicable(reason, key=f"recipes.{step.technique}")
+        made.append(step)
+        form = technique.form_given(step)
+    if form == "trainable" and made[-1].technique != "runtime":
+        made.append(export)
+    return Recipe(name or title(made), tuple(made))
+
+
+def title(steps: Sequence[StepConfig]) -> str:
+    """The steps as people read them; the plain export is named only when it is all there is."""
+    words = [s.title() for s in steps if s.technique != "optimize_graph"]
+    return " → ".join(words) if words else "ONNX"
+
+
+def plan_recipes(
+    wanted: str | Sequence[RecipeSection], info: ModelInfo, target: Target, flags: frozenset[str]
+) -> tuple[list[Recipe], dict[str, str]]:
+    """The recipes to carry out, and why the others are not.
+
+    Args:
+        wanted: `default`, or the config's list.
+        info: The baseline model.
+        target: Where the winner will run.
+        flags: This CPU's flags (`trimgate.environment.cpu_flags`).
+
+    Returns:
+        The recipes with distinct names, and for each refused one its reason by name.
+
+    Raises:
+        InvalidInput: No recipe is left that the target can run, or two have the same name.
+    """
+    sections = (
+        [RecipeSection(steps=tuple(steps)) for steps in default_steps(info, target, flags)]
+        if isinstance(wanted, str)
+        else list(wanted)
+    )
+    recipes: dict[tuple[str, ...], Recipe] = {}
+    refused: dict[str, str] = {}
+    for section in sections:
+        try:
+            recipe = make_recipe(section.steps, info, target, section.name)
+        except NotApplicable as error:
+            refused[section.name or title([parse_step(s) for s in section.steps])] = error.problem
+            continue
+        recipes.setdefault(tuple(s.model_dump_json() for s in recipe.steps), recipe)
+    if not recipes:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise InvalidInput(
+            f"no recipe is left that {target.name} can run ({reasons})",
+            key="recipes",
+            mend="give other recipes or another target",
+        )
+    names = [recipe.name for recipe in recipes.values()]
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled:
+        raise InvalidInput(
+            "two different recipes have this name",
+            key="recipes.name",
+            value=doubled,
+            mend="give each a name of its own",
+        )
+    return list(recipes.values()), refused
+
+
+def trie(recipes: Sequence[Recipe]) -> Node:
+    """Recipes that begin with the same steps share them."""
+    root = Node(None)
+    for recipe in recipes:
+        node = root
+        for depth, step in enumerate(recipe.steps):
+            found = next((c for c in node.children if c.step == step), None)
+            if found is None:
+                found = Node(step, title(recipe.steps[: depth + 1]))
+                node.children.append(found)
+            node = found
+        node.recipes.append(recipe.name)
+    return root
+
+
+def default_steps(
+    info: ModelInfo, target: Target, flags: frozenset[str]
+) -> list[list[dict[str, Any]]]:
+    """What usually pays for this family on this target and CPU.
+
+    The choice follows measured ratios: trees gain from the runtime, fewer trees and fewer
+    features; dense and convolutional networks from INT8 where the CPU multiplies INT8 natively
+    (VNNI or AMX), from BF16 where it has that, and from fewer channels.
+    """
+    export: dict[str, Any] = {"technique": "optimize_graph"}
+    select: dict[str, Any] = {"technique": "select_features"}
+    static: dict[str, Any] = {"technique": "quantize", "scheme": "static-int8"}
+    dynamic: dict[str, Any] = {"technique": "quantize", "scheme": "dynamic-int8"}
+    openvino: dict[str, Any] = {"technique": "runtime", "engine": "openvino"}
+    compiled: dict[str, Any] = {"technique": "runtime", "engine": "daal4py"}
+    bf16 = [{**openvino, "precision": "bf16"}] if flags & {"avx512_bf16", "amx_bf16"} else []
+    trained = info.framework != "onnx"
+    chosen: list[list[dict[str, Any]]] = [[export]]
+    if info.family == "trees":
+        if trained:
+            prune = {"technique": "prune"}
+            chosen += [[prune], [select], [select, prune]]
+            if max(target.batch_sizes) >= 100:
+                chosen += [[compiled]]
+    elif info.family == "linear":
+        chosen += [[select]] if trained else []
+    elif info.family in ("mlp", "transformer"):
+        chosen += [[dynamic], [static], [openvino], *([step] for step in bf16)]
+    elif info.family == "cnn":
+        chosen += [[static], [openvino], [static, openvino], *([step] for step in bf16)]
+        if info.framework == "torch":
+            for amount in (0.3, 0.5):
+                prune = {"technique": "prune", "amount": amount}
+                chosen += [[prune], [prune, static], [prune, static, openvino]]
+    else:
+        chosen += [[dynamic], [static], [openvino]]
+    return [
+        steps
+        for steps in chosen
+        if all(s.get("engine", "onnxruntime") in target.runtimes for s in steps)
+    ]

@@ -1,0 +1,128 @@
+"""The HTML card: what the template shows, and the file."""
+
+import functools
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from trimgate.judge.records import save
+from trimgate.report._card import CardInput
+from trimgate.report._format import TIMES, difference_style, percent, sentence, words
+from trimgate.report._headline import headline, rows_per_call
+from trimgate.report._leaderboard import leaderboard_rows, refused_recipes
+from trimgate.report._markdown import render_markdown
+from trimgate.report._method import controls, footer, method_panels, paragraphs
+from trimgate.report._rules import rule_row
+from trimgate.report._steps import chips, names_steps
+from trimgate.report._verdict import gate_level, no_gate, rule_counts, verdict_text
+from trimgate.report._views import (
+    agreement,
+    latency_panels,
+    lineage_rows,
+    pareto_plot,
+    quality_rows,
+    served_view,
+    unused_features,
+)
+
+
+def render_html(card: CardInput) -> str:
+    """The card as one self-contained HTML document: inline style and SVG, no script, no network.
+
+    All text of the run (names, reasons, parameters) is escaped.
+    """
+    template = _environment().get_template("card.html.j2")
+    return template.render(_view(card)).lstrip()
+
+
+def save_card(card: CardInput, directory: str | Path) -> Path:
+    """Writes `card.html`, `card.md` and `card.json`, each under a temporary name first.
+
+    Args:
+        card: What the card shows.
+        directory: Where; made when it is not there.
+
+    Returns:
+        The path of `card.html`.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    texts = {"card.md": render_markdown(card), "card.html": render_html(card)}
+    save(card, directory / "card.json")
+    for name, text in texts.items():
+        partial = directory / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(directory / name)
+    return directory / "card.html"
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("trimgate.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _view(card: CardInput) -> dict[str, Any]:
+    rows = leaderboard_rows(card.selection, card.candidates, card.baseline_validation)
+    rules = [rule_row(rule) for rule in card.rules]
+    sizes = dict.fromkeys(size for row in rows for size in row.speedups)
+    metric = card.selection.metric
+    test = card.winner_test or card.baseline_test
+    refused = [
+        {
+            "name": r.name,
+            "chips": chips(r.steps),
+            "named": not names_steps(r.name, chips(r.steps)),
+            "reason": sentence(r.reason),
+        }
+        for r in refused_recipes(card)
+    ]
+    return {
+        "card": card,
+        "times": TIMES,
+        "created": card.created.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "confidence": percent(card.confidence, 2),
+        "verdict": verdict_text(card),
+        "rule_counts": rule_counts(card),
+        "gate_level": gate_level(card),
+        "winner_chips": chips(card.winner.recipe) if card.winner else (),
+        "headline": headline(card),
+        "in_points": difference_style(metric) == "points",
+        "pareto": Markup(pareto_plot(card)),  # noqa: S704  (plots escape their texts)
+        "rows": rows,
+        "metric_name": sentence(words(metric)),
+        "batch_columns": [(s, rows_per_call(s) if s else "") for s in sizes],
+        "leaderboard_caption": _caption(card),
+        "selection_reason": sentence(card.selection.reason),
+        "refused": refused,
+        "rules": [{**vars(r), "picture": Markup(r.picture)} for r in rules],  # noqa: S704
+        "test_rows": f"{test.rows:,}".replace(",", "\u202f") if test else "the",
+        "no_gate": no_gate(card),
+        "quality": quality_rows(card),
+        "agreement": agreement(card),
+        "latency": latency_panels(card),
+        "served": served_view(card),
+        "lineage": lineage_rows(card),
+        "unused": unused_features(card),
+        "method": paragraphs(card),
+        "controls": controls(card),
+        "method_panels": method_panels(card),
+        "footer": footer(card),
+    }
+
+
+def _caption(card: CardInput) -> str:
+    rows = card.baseline_validation.rows if card.baseline_validation else None
+    where = f"On {rows:,} validation rows".replace(",", "\u202f") if rows else "On validation rows"
+    return (
+        f"{where}, objective {words(card.selection.objective)}. Speed-ups are against the "
+        f"baseline in the same process; under each value its {percent(card.confidence, 2)} interval"
+    )

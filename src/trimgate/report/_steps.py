@@ -1,0 +1,59 @@
+"""Recipe steps in a few words."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from trimgate.errors import InvalidInput
+from trimgate.report._format import MINUS, words
+from trimgate.techniques import parse_step
+
+_EXPORT = "ONNX"
+
+
+def step_label(step: Mapping[str, Any]) -> str:
+    """One recipe step as a chip: its technique's own title.
+
+    A step that this version does not know (a card of another version) is shown by its
+    technique's name and its plain parameters.
+    """
+    if step.get("technique") == "optimize_graph":
+        return _EXPORT
+    try:
+        return parse_step(step).title()
+    except InvalidInput:
+        plain = [
+            f"{words(k)} {show(v)}" for k, v in step.items() if isinstance(v, str | int | float)
+        ]
+        name = words(str(step.get("technique", "step")))
+        return " ".join([name, *(p for p in plain if not p.startswith("technique "))])
+
+
+def chips(steps: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The steps of a recipe as short labels, in order; the baseline has none."""
+    return tuple(step_label(step) for step in steps)
+
+
+def names_steps(name: str, steps: tuple[str, ...]) -> bool:
+    """Whether a recipe's name says no more than its chips do (the export may go unnamed)."""
+    shown = [s for s in steps if s != _EXPORT] or [_EXPORT]
+    return bool(steps) and name in (" → ".join(shown), " → ".join(steps))
+
+
+def parameters(step: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """All parameters of a step but the technique's name, as shown pairs."""
+    return [(words(str(k)), show(v)) for k, v in step.items() if k != "technique"]
+
+
+def show(value: Any) -> str:
+    """A JSON value in words."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", MINUS)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{words(str(k))} {show(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(show(v) for v in value) or "none"
+    return str(value)

@@ -1,0 +1,245 @@
+"""What the sections of the card show: plot, quality, latency, server, lineage, features."""
+
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from trimgate.judge.records import Evaluation, Interval
+from trimgate.models.directory import ModelInfo
+from trimgate.report._card import BASELINE, CardInput
+from trimgate.report._format import (
+    NONE,
+    count,
+    difference_style,
+    metric_style,
+    number,
+    percent,
+    sentence,
+    size,
+    with_interval,
+    words,
+)
+from trimgate.report._headline import metric_cell, rows_per_call
+from trimgate.report._steps import parameters, show, step_label
+from trimgate.report.plots import LatencyRow, ParetoPoint, latency_bars, pareto
+
+_MOST_FEATURES = 150
+_ENGINES = {
+    "sklearn": "scikit-learn",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+
+
+def pareto_plot(card: CardInput) -> str:
+    """Validation quality (the paired difference) against speed-up; empty without candidates."""
+    selection = card.selection
+    style = difference_style(selection.metric)
+    factor = 100.0 if style == "points" else 1.0
+    # What a void timing says of speed is nothing, so it has no place on the axis.
+    void = {
+        c.name
+        for c in card.candidates
+        if c.benchmark and c.benchmark.batches and c.benchmark.batches[0].state == "void"
+    }
+    points = []
+    for ranked in selection.ranking:
+        if ranked.name == BASELINE or ranked.speedup is None or ranked.difference is None:
+            continue
+        if ranked.name in void:
+            continue
+        value = with_interval(ranked.metric, metric_style(selection.metric))
+        told = [
+            ranked.name,
+            f"{with_interval(ranked.speedup, 'ratio')} speed-up",
+            f"{words(selection.metric)} {value}",
+            f"{with_interval(ranked.difference, style)} against the baseline",
+            f"{size(ranked.size)} on disk, {size(ranked.peak_rss)} peak memory",
+        ]
+        kind: Literal["winner", "other"] = "winner" if ranked.winner else "other"
+        quality = _times(ranked.difference, factor)
+        points.append(ParetoPoint(ranked.name, ranked.speedup, quality, kind, "\n".join(told)))
+    if not points:
+        return ""
+    origin = ParetoPoint(
+        BASELINE,
+        Interval(value=1, low=1, high=1),
+        Interval(value=0, low=0, high=0),
+        "winner" if selection.winner == BASELINE else "baseline",
+        f"baseline\n{words(selection.metric)} "
+        f"{metric_cell(card.baseline_validation, selection.metric)}",
+    )
+    unit = " (points)" if style == "points" else ""
+    batch = rows_per_call(card.target.batch_sizes[0])
+    return pareto(
+        [*points, origin],
+        x_label=f"Speed-up, {batch} per call",
+        y_label=f"{sentence(words(selection.metric))} against the baseline{unit}",
+        higher_is_better=selection.higher_is_better,
+    )
+
+
+def quality_rows(card: CardInput) -> list[dict[str, Any]]:
+    """Every metric on the test rows: baseline, winner, paired difference; primary first."""
+    test = card.winner_test
+    if test is None:
+        return []
+    names = sorted(test.metrics, key=lambda n: n != test.primary)
+    return [
+        {
+            "name": sentence(words(name)),
+            "primary": name == test.primary,
+            "baseline": metric_cell(card.baseline_test, name),
+            "winner": metric_cell(test, name),
+            "difference": with_interval(test.differences.get(name), difference_style(name)),
+            "better": "higher" if test.metrics[name].higher_is_better else "lower",
+        }
+        for name in names
+    ]
+
+
+def agreement(card: CardInput) -> str:
+    """How many predictions changed, and whether that is chance; empty when not known."""
+    test = card.winner_test
+    if test is None:
+        return ""
+    return " ".join(part for part in (_flips(test), _parity(test)) if part)
+
+
+def _flips(test: Evaluation) -> str:
+    flips = test.flips
+    if flips is None:
+        return ""
+    text = f"{count(flips.changed)} of {count(flips.rows)} predictions changed"
+    if test.task == "regression":
+        return text + "."
+    text += f": {count(flips.won)} became right, {count(flips.lost)} became wrong"
+    if flips.p_value is not None:
+        text += f" (exact McNemar test, p = {number(flips.p_value, 2)})"
+    return text + "."
+
+
+def _parity(test: Evaluation) -> str:
+    parity = test.parity
+    if parity is None:
+        return ""
+    return (
+        f"Scores differ by {number(parity.mean_difference, 2)} on average and by "
+        f"{number(parity.max_difference, 2)} at most; {percent(parity.agreement, 4)} of the "
+        f"{'values agree' if test.task == 'regression' else 'labels agree'}."
+    )
+
+
+def latency_panels(card: CardInput) -> list[dict[str, Any]]:
+    """Absolute times of baseline and winner, measured together, by batch size."""
+    panels = []
+    for batch in card.benchmark.batches if card.benchmark else ():
+        title = f"{rows_per_call(batch.batch_size)} per call"
+        bars = [
+            LatencyRow.of("Baseline", "baseline", batch.baseline),
+            LatencyRow.of("Winner", "winner", batch.candidate),
+        ]
+        rates = (f"{number(t.throughput)}" for t in (batch.baseline, batch.candidate))
+        detail = "Throughput {} → {} rows a second".format(*rates)
+        if batch.state == "void":
+            detail = "Void: the A/A control was off, so nothing may be concluded from this."
+        elif batch.state == "loaded":
+            detail += ". The machine was loaded: the 99th percentile is not given."
+        panels.append(_panel(sentence(title), bars, f"Latency, {title}", detail))
+    return panels
+
+
+def served_view(card: CardInput) -> dict[str, Any] | None:
+    """The smoke test of the model server and the latency seen through it."""
+    served = card.served
+    if served is None:
+        return None
+    bars = [LatencyRow("Winner", "winner", served.p50, served.p95, served.p99)]
+    if served.baseline_p50 is not None:
+        bars.insert(0, LatencyRow("Baseline", "baseline", served.baseline_p50))
+    detail = f"{count(served.requests)} timed requests each, interleaved"
+    if served.latency:
+        detail = f"Speed-up {with_interval(served.latency, 'ratio')}. " + detail
+    rows = rows_per_call(served.batch_size)
+    return {
+        "checks": [(sentence(words(name)), held) for name, held in served.checks.items()],
+        "errors": served.errors,
+        "rows": rows,
+        **_panel("", bars, f"Served latency, {rows} per request", detail),
+    }
+
+
+def _panel(title: str, bars: list[LatencyRow], label: str, detail: str) -> dict[str, Any]:
+    picture = Markup(latency_bars(bars, label))  # noqa: S704  (plots escape their texts)
+    return {"title": title, "picture": picture, "detail": detail}
+
+
+def lineage_rows(card: CardInput) -> list[dict[str, Any]]:
+    """The winner's ancestry, from the baseline on, with every parameter."""
+    if card.winner is None:
+        return []
+    chain = card.lineage or (card.baseline, card.winner)
+    rows = []
+    done = 0
+    for info in chain:
+        steps = info.recipe[done:]
+        # A form between two records that was not kept has its step, but no digest of its own.
+        for step in steps[:-1]:
+            rows.append(
+                {**_step(step), "size": "", "runtime": "not kept", "digest": "", "short": ""}
+            )
+        start = (
+            _step(steps[-1]) if steps else {"title": "Baseline, as it was given", "parameters": []}
+        )
+        rows.append({**start, **_model(info)})
+        done = len(info.recipe)
+    return rows
+
+
+def _step(step: dict[str, Any]) -> dict[str, Any]:
+    return {"title": sentence(step_label(step)), "parameters": parameters(step)}
+
+
+def _model(info: ModelInfo) -> dict[str, Any]:
+    runtime = info.runtime
+    name = info.framework if runtime.name == "native" else runtime.name
+    engine = _ENGINES.get(name, name)
+    options = f" ({show(runtime.options)})" if runtime.options else ""
+    return {
+        "size": size(info.size) if info.files else "",
+        "runtime": f"runs on {engine}, {runtime.precision}{options}",
+        "digest": info.digest,
+        "short": short_digest(info.digest),
+    }
+
+
+def short_digest(digest: str | None) -> str:
+    """A digest short enough to read: its first 12 hex digits."""
+    if not digest:
+        return NONE
+    kind, _, rest = digest.rpartition(":")
+    return f"{kind}:{rest[:12]}" if kind else rest[:12]
+
+
+def unused_features(card: CardInput) -> dict[str, Any] | None:
+    """Features that the winner no longer looks at, and the baseline did."""
+    if card.winner is None:
+        return None
+    gone = [f for f in card.winner.unused_features if f not in card.baseline.unused_features]
+    if not gone:
+        return None
+    total = len(card.winner.features)
+    lead = (
+        f"{count(len(gone))} of {count(total)} features. Requests may still hold them; what "
+        "computes only them can be switched off."
+    )
+    more = max(0, len(gone) - _MOST_FEATURES)
+    return {"lead": lead, "names": gone[:_MOST_FEATURES], "more": count(more) if more else ""}
+
+
+def _times(interval: Interval, factor: float) -> Interval:
+    ends = {k: getattr(interval, k) * factor for k in ("value", "low", "high")}
+    return interval.model_copy(update=ends)

@@ -1,0 +1,41 @@
+"""Target profiles: what the winner will run on, which every claim names."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trimgate.models.directory import RuntimeName
+
+
+class Target(BaseModel):
+    """Where the winner will run.
+
+    Attributes:
+        name: The profile's name.
+        device: What computes.
+        runtimes: The engines that are allowed there.
+        threads: Intra-op threads a session gets; the benchmark uses as many.
+        batch_sizes: Rows per call, the most important first: the objective is read there.
+        memory_limit_mb: Peak resident memory that the served process may take, in MiB.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    device: Literal["cpu", "gpu"] = "cpu"
+    runtimes: tuple[RuntimeName, ...] = ("native", "onnxruntime", "openvino", "daal4py")
+    threads: int = Field(default=1, ge=1)
+    batch_sizes: tuple[int, ...] = Field(default=(1, 1000), min_length=1)
+    memory_limit_mb: int | None = Field(default=None, ge=1)
+
+
+PROFILES: dict[str, Target] = {
+    "cloud-cpu": Target(name="cloud-cpu"),
+    "edge-cpu": Target(
+        name="edge-cpu",
+        runtimes=("onnxruntime", "openvino"),
+        batch_sizes=(1,),
+        memory_limit_mb=512,
+    ),
+    "gpu": Target(name="gpu", device="gpu", runtimes=("onnxruntime",), batch_sizes=(1, 64)),
+}

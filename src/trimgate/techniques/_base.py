@@ -1,0 +1,111 @@
+"""What an optimization technique must do."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from trimgate.data.dataset import Dataset
+from trimgate.models.directory import ModelInfo
+from trimgate.targets import Target
+
+Form = Literal["trainable", "onnx"]
+
+
+class StepConfig(BaseModel):
+    """Parameters of one recipe step. Subclasses add `technique: Literal["<name>"]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    technique: str
+
+    def title(self) -> str:
+        """The step in a few words, as leaderboards and pipeline graphs show it."""
+        return self.technique.replace("_", " ")
+
+
+ConfigT = TypeVar("ConfigT", bound=StepConfig)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a technique may look at besides the model. The test split is not in here.
+
+    Attributes:
+        train: The rows that the model may learn and calibrate from.
+        validation: The rows that choices are made on.
+        metric: The primary metric's name (see `trimgate.judge.metrics`).
+        target: Where the winner will run.
+        seed: Makes the result reproducible.
+    """
+
+    train: Dataset
+    validation: Dataset
+    metric: str
+    target: Target
+    seed: int = 0
+
+
+class Technique(ABC, Generic[ConfigT]):
+    """A way to make a model lighter; one folder in `trimgate.techniques`, found by its name.
+
+    Attributes:
+        name: Its name in recipes.
+        config: The type of its parameters.
+        needs: The form of the model that it works on.
+        gives: The form of the model that it leaves as the current one. After a step that
+            gives `trainable` the ONNX form, if there was one, is gone (it would be stale).
+    """
+
+    name: ClassVar[str]
+    config: ClassVar[type[Any]]
+    needs: ClassVar[Form]
+    gives: ClassVar[Form]
+
+    def form_needed(self, config: ConfigT) -> Form:
+        """The form that this step works on; override where it depends on the parameters."""
+        return self.needs
+
+    def form_given(self, config: ConfigT) -> Form:
+        """The form that this step leaves; override where it depends on the parameters."""
+        return self.gives
+
+    @abstractmethod
+    def refusal(self, info: ModelInfo, config: ConfigT, target: Target) -> str | None:
+        """Why it cannot or should not be applied here, in words for the user; else None.
+
+        Cheap: looks at the record and this machine only, so that it can be asked before any
+        work starts.
+        """
+
+    @abstractmethod
+    def apply(self, source: Path, out: Path, config: ConfigT, context: Context) -> ModelInfo:
+        """Makes a new model directory `out` from the model directory `source`.
+
+        Deterministic for equal inputs and seed. The new record has `parent` set to the
+        source's digest and `recipe` extended by `config` (use `trimgate.techniques.child`).
+
+        Raises:
+            NotApplicable: It turns out not to work on this model; nothing is left at `out`.
+        """
+
+
+def child(source: ModelInfo, config: StepConfig, **changes: Any) -> ModelInfo:
+    """The record of a model made from `source` by one more step.
+
+    Args:
+        source: The parent's record.
+        config: The step's parameters.
+        **changes: Fields that differ from the parent's; `notes` are merged.
+    """
+    step = config.model_dump(mode="json", exclude_defaults=False)
+    notes = {**source.notes, **changes.pop("notes", {})}
+    update = {
+        "parent": source.digest,
+        "recipe": (*source.recipe, step),
+        "notes": notes,
+        **changes,
+    }
+    return ModelInfo.model_validate({**source.model_dump(), **update})

@@ -1,0 +1,10 @@
+"""Export to ONNX, and a graph without what can be computed beforehand."""
+
+from trimgate.techniques.optimize_graph._optimize import optimize_file
+from trimgate.techniques.optimize_graph._technique import (
+    TECHNIQUE,
+    OptimizeGraph,
+    OptimizeGraphConfig,
+)
+
+__all__ = ["TECHNIQUE", "OptimizeGraph", "OptimizeGraphConfig", "optimize_file"]

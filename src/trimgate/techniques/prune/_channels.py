@@ -1,0 +1,310 @@
+"""Structured channels of torch modules: which to remove, and removing them."""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trimgate.errors import MissingExtra, NotApplicable
+
+if TYPE_CHECKING:
+    import torch
+
+# Layers that torch-pruning cuts and that `rebuild` can make again.
+_KNOWN = (
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "Linear",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "GroupNorm",
+    "PReLU",
+)
+
+
+@dataclass(frozen=True)
+class LayerCut:
+    """What was kept of one group of layers that share their channels.
+
+    Attributes:
+        layer: Name of the group's first layer.
+        before: Its channels.
+        after: Its channels now.
+        round_to: The multiple that could be kept.
+    """
+
+    layer: str
+    before: int
+    after: int
+    round_to: int
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Layers that must lose the same channels."""
+
+    root: "torch.nn.Module"
+    function: Any
+    name: str
+    blocks: int
+    importance: "torch.Tensor"
+
+    @property
+    def channels(self) -> int:
+        return len(self.importance) * self.blocks
+
+
+def prune_channels(
+    module: "torch.nn.Module",
+    example: "Sequence[torch.Tensor]",
+    amount: float,
+    *,
+    scope: str = "layer",
+    importance: str = "magnitude",
+    round_to: int = 16,
+) -> "tuple[torch.nn.Module, list[LayerCut]]":
+    """Removes whole channels from a copy of a module; its output keeps its shape.
+
+    Args:
+        module: In evaluation mode; for `taylor` with the gradients of a loss in its parameters.
+        example: Positional arguments of a forward call.
+        amount: Share of the channels to remove.
+        scope: `layer` or `global`.
+        importance: `magnitude` (L2 norm over the group, Fang et al., 2023, arXiv:2301.12900)
+            or `taylor` (Molchanov et al., 2019, arXiv:1906.10771).
+        round_to: A layer keeps a multiple of so many channels, or of 8, 4 or 1 if it has few.
+
+    Returns:
+        The smaller module, and what was kept where.
+
+    Raises:
+        NotApplicable: The module has layers or a forward function that cannot be pruned.
+    """
+    import torch
+
+    _check_layers(module)
+    pruning = _torch_pruning()
+    small = _copy_with_gradients(module)
+    expected = _output_shape(module, example)
+    try:
+        graph = pruning.DependencyGraph().build_dependency(small, example_inputs=tuple(example))
+        groups = list(_groups(pruning, graph, small, importance))
+    # the tracer fails in as many ways as there are ways to write forward
+    except Exception as error:
+        raise NotApplicable(
+            f"the module's layers cannot be traced ({_first_line(error)})"
+        ) from error
+    threshold = _threshold(groups, amount) if scope == "global" else None
+    cuts = []
+    for group in groups:
+        wanted = len(group.importance) * (1 - amount)
+        if threshold is not None:
+            wanted = float((_normalized(group.importance) > threshold).sum())
+        kept, multiple = _kept(group.channels, wanted * group.blocks, round_to, group.blocks)
+        cuts.append(LayerCut(group.name, group.channels, kept, multiple))
+        removed = (group.channels - kept) // group.blocks
+        if not removed:
+            continue
+        index = torch.argsort(group.importance, stable=True)[:removed]
+        size = len(group.importance)
+        indices = [int(i) + block * size for block in range(group.blocks) for i in index]
+        graph.get_pruning_group(group.root, group.function, sorted(indices)).prune()
+    for parameter in small.parameters():
+        parameter.grad = None
+    order = [name for name, _ in module.named_modules()]
+    cuts.sort(key=lambda cut: order.index(cut.layer))
+    if all(cut.after == cut.before for cut in cuts):
+        raise NotApplicable(
+            f"no layer has channels of which the share {amount} could be removed",
+            key="prune.amount",
+        )
+    try:
+        shape = _output_shape(small, example)
+    except RuntimeError as error:
+        raise NotApplicable(
+            "the module's forward function relies on the sizes of its layers "
+            f"({_first_line(error)})",
+            mend="use flatten or view(len(x), -1) there instead of fixed sizes",
+        ) from error
+    if shape != expected:
+        raise NotApplicable(f"pruning would change the output from {expected} to {shape}")
+    return small, cuts
+
+
+def macs(module: "torch.nn.Module", example: "Sequence[torch.Tensor]") -> int:
+    """Multiply-accumulates of the convolutions and dense layers in one forward call."""
+    import torch
+
+    total = 0
+
+    def count(layer: Any, inputs: Any, output: Any) -> None:
+        nonlocal total
+        if isinstance(layer, torch.nn.Linear):
+            total += output.numel() * layer.in_features
+        elif layer.transposed:
+            total += inputs[0].numel() * math.prod(layer.weight.shape[1:])
+        else:
+            total += output.numel() * math.prod(layer.weight.shape[1:])
+
+    hooks = [
+        layer.register_forward_hook(count)
+        for layer in module.modules()
+        if isinstance(layer, (torch.nn.Linear, torch.nn.modules.conv._ConvNd))
+    ]
+    with torch.inference_mode():
+        module(*example)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def parameters(module: "torch.nn.Module") -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _groups(
+    pruning: Any, graph: Any, module: "torch.nn.Module", importance: str
+) -> Iterator[_Group]:
+    """The groups of layers that may lose channels, with the importance of each channel."""
+    import torch
+
+    measures = {
+        "magnitude": pruning.importance.GroupMagnitudeImportance(p=2),
+        "taylor": pruning.importance.GroupTaylorImportance(),
+    }
+    names = {layer: name for name, layer in module.named_modules()}
+    roots = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
+    outputs = _output_layers(graph, roots)
+    for group in graph.get_all_groups(ignored_layers=outputs, root_module_types=list(roots)):
+        touched = [item.dep.target.module for item in group]
+        if any(layer in outputs for layer in touched if _loses_outputs(graph, group, layer)):
+            continue
+        scores = measures[importance](group)
+        if scores is None:
+            continue
+        blocks = max((_blocks(layer) for layer in touched), default=1)
+        root = group[0].dep.target.module
+        if len(scores) % blocks:
+            continue
+        yield _Group(
+            root,
+            group[0].dep.handler,
+            names[root],
+            blocks,
+            scores.detach().view(blocks, -1).mean(dim=0).cpu(),
+        )
+
+
+def _loses_outputs(graph: Any, group: Any, layer: Any) -> bool:
+    return any(
+        item.dep.target.module is layer and graph.is_out_channel_pruning_fn(item.dep.handler)
+        for item in group
+    )
+
+
+def _blocks(layer: Any) -> int:
+    """In how many blocks of equal size a layer divides its channels."""
+    groups = int(getattr(layer, "groups", getattr(layer, "num_groups", 1)))
+    depthwise = groups == getattr(layer, "out_channels", None) == getattr(layer, "in_channels", 0)
+    return 1 if depthwise else groups
+
+
+def _output_layers(graph: Any, kinds: tuple[type, ...]) -> list[Any]:
+    """Layers from which a path leads to the output without another such layer on it."""
+
+    def reaches_output(node: Any, seen: set[int]) -> bool:
+        if id(node) in seen:
+            return False
+        seen.add(id(node))
+        if not node.outputs:
+            return True
+        return any(
+            not isinstance(after.module, kinds) and reaches_output(after, seen)
+            for after in node.outputs
+        )
+
+    return [
+        layer
+        for layer, node in graph.module2node.items()
+        if isinstance(layer, kinds) and reaches_output(node, set())
+    ]
+
+
+def _kept(channels: int, wanted: float, round_to: int, blocks: int) -> tuple[int, int]:
+    """How many channels to keep, and the multiple that this is of.
+
+    The largest multiple is taken with which some, but not all, channels can be removed.
+    """
+    if wanted >= channels:
+        return channels, 1
+    for multiple in (16, 8, 4, 1):
+        step = math.lcm(multiple, blocks)
+        if multiple > round_to:
+            continue
+        kept = max(step, math.floor(wanted / step + 0.5) * step)
+        if kept < channels:
+            return kept, multiple
+    return channels, 1
+
+
+def _normalized(importance: "torch.Tensor") -> "torch.Tensor":
+    """Importance that can be compared between layers of different sizes."""
+    return importance / importance.mean().clamp_min(1e-12)
+
+
+def _threshold(groups: Sequence[_Group], amount: float) -> float:
+    """The importance below which the given share of all channels lies."""
+    import torch
+
+    everything = torch.cat([_normalized(g.importance).repeat(g.blocks) for g in groups])
+    rank = min(len(everything) - 1, max(0, round(len(everything) * amount) - 1))
+    return float(everything.sort().values[rank])
+
+
+def _check_layers(module: "torch.nn.Module") -> None:
+    for name, layer in module.named_modules():
+        own = [p for p in layer.parameters(recurse=False) if p.numel() > 1]
+        if own and type(layer).__name__ not in _KNOWN:
+            raise NotApplicable(
+                f"channels cannot be removed from the layer {name or 'module'!r} of the type "
+                f"{type(layer).__name__}",
+                mend="prune works on convolutional and dense networks",
+            )
+
+
+def _copy_with_gradients(module: "torch.nn.Module") -> "torch.nn.Module":
+    small = copy.deepcopy(module)
+    for new, old in zip(small.parameters(), module.parameters(), strict=True):
+        new.requires_grad_(True)
+        new.grad = None if old.grad is None else old.grad.clone()
+    return small
+
+
+def _output_shape(module: "torch.nn.Module", example: "Sequence[torch.Tensor]") -> tuple[int, ...]:
+    import torch
+
+    with torch.inference_mode():
+        return tuple(module(*example).shape)
+
+
+def _torch_pruning() -> Any:
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise MissingExtra("torch_pruning", "torch") from error
+    return torch_pruning
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,7 @@
+"""Choose the engine that serves the model; the model itself stays as it is."""
+
+from trimgate.techniques.runtime._technique import RuntimeConfig, RuntimeTechnique
+
+__all__ = ["TECHNIQUE", "RuntimeConfig", "RuntimeTechnique"]
+
+TECHNIQUE = RuntimeTechnique()

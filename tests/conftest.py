@@ -1,0 +1,50 @@
+"""Real small models and their rows, made once for all tests that run whole pipelines."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import GradientBoostingClassifier
+from skops import io
+
+
+@pytest.fixture(scope="session")
+def cancer(tmp_path_factory) -> Path:
+    """A folder with a gradient boosting model, its rows, and an optimize.yaml that passes.
+
+    The rows are drawn again with a little noise, so that there are enough for the gate.
+    """
+    folder = tmp_path_factory.mktemp("cancer")
+    frame = load_breast_cancer(as_frame=True).frame.rename(columns=lambda c: c.replace(" ", "_"))
+    generator = np.random.default_rng(0)
+    rows = frame.sample(6000, replace=True, random_state=0).reset_index(drop=True)
+    features = rows.columns[:-1]
+    rows[features] *= 1 + 0.02 * generator.normal(size=(len(rows), len(features)))
+    rows.to_parquet(folder / "rows.parquet", index=False)
+    known = rows[:3600]
+    model = GradientBoostingClassifier(n_estimators=60, max_depth=3, random_state=0)
+    io.dump(model.fit(known[features], known["target"]), folder / "model.skops")
+    write_config(folder / "optimize.yaml")
+    return folder
+
+
+def write_config(file: Path, **changes: object) -> Path:
+    """A quick config for the files of `cancer`, with some keys changed."""
+    config = {
+        "name": "cancer",
+        "model": {"path": str(file.parent / "model.skops")},
+        "data": {
+            "path": str(file.parent / "rows.parquet"),
+            "label": "target",
+            "split": {"method": "random"},
+        },
+        "recipes": [{"steps": [{"technique": "optimize_graph"}]}],
+        "benchmark": {"seconds": 1.5, "processes": 1, "min_rounds": 20, "control_tolerance": 0.5},
+        "gate": {"max_drop": {"accuracy": 0.02}},
+        **changes,
+    }
+    file.write_text(yaml.safe_dump(config))
+    return file

@@ -1,0 +1,158 @@
+import itertools
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from trimgate.judge.benchmark import BenchmarkSettings, Samples, interleave, summarise
+
+QUICK = BenchmarkSettings(seconds=0.3, processes=1, min_rounds=10, resamples=200)
+
+
+def samples(baseline, candidate, *, control=None, disturbed=0.0, stopped="precise", seed=0):
+    """Made-up samples of one process: lists of wall seconds by round."""
+    control = baseline if control is None else control
+    walls = {"baseline": baseline, "control": control, "candidate": candidate}
+    walls = {name: [float(v) for v in values] for name, values in walls.items()}
+    flags = np.random.default_rng(seed).random(len(baseline)) < disturbed
+    return Samples(
+        wall=walls,
+        cpu=walls,
+        disturbed={name: [bool(f) for f in flags] for name in walls},
+        singles=walls,
+        calls=dict.fromkeys(walls, 1),
+        stopped=stopped,
+    )
+
+
+def noisy(ratio, *, rounds=100, noise=0.02, seed=0, drift=0.0):
+    rng = np.random.default_rng(seed)
+    load = np.exp(np.linspace(0, drift, rounds))  # what slows every variant of a round alike
+    base = 1e-3 * load * np.exp(noise * rng.normal(size=rounds))
+    other = 1e-3 / ratio * load * np.exp(noise * rng.normal(size=rounds))
+    again = 1e-3 * load * np.exp(noise * rng.normal(size=rounds))
+    return samples(base, other, control=again)
+
+
+def test_interleaves_every_variant_in_every_round():
+    order = []
+    variants = {n: (lambda n=n: order.append(n)) for n in ("baseline", "control", "candidate")}
+    settings = QUICK.model_copy(update={"sample_us": 1e-3, "seconds": 0.01})
+    found = interleave(variants, settings)
+    rounds = len(found.wall["baseline"])
+    assert rounds >= 6
+    for name in variants:
+        assert len(found.wall[name]) == len(found.cpu[name]) == len(found.disturbed[name]) == rounds
+        assert min(found.wall[name]) > 0
+    switches = [name for name, before in zip(order[1:], order, strict=False) if name != before]
+    assert len(set(itertools.pairwise(switches))) == 6, "the order is not random"
+
+
+def test_short_calls_are_timed_together_and_also_one_by_one():
+    found = interleave({"baseline": lambda: None, "candidate": lambda: sum(range(200_000))}, QUICK)
+    assert found.calls["baseline"] > 100
+    assert found.calls["candidate"] == 1
+    assert len(found.singles["baseline"]) == 8 * len(found.wall["baseline"])
+    assert len(found.singles["candidate"]) == len(found.wall["candidate"])
+
+
+def test_garbage_collection_is_off_meanwhile_and_back_on_after_an_error():
+    import gc
+
+    seen = []
+
+    def call():
+        seen.append(gc.isenabled())
+        if len(seen) > 20:
+            raise RuntimeError("broken model")
+
+    with pytest.raises(RuntimeError, match="broken model"):
+        interleave({"baseline": call}, QUICK)
+    assert not any(seen)
+    assert gc.isenabled()
+
+
+def test_warm_up_goes_on_while_calls_get_faster():
+    from trimgate.judge.benchmark import _warm_up
+
+    state = {"calls": 0}
+
+    def call():
+        state["calls"] += 1
+        sum(range(max(2_000, 400_000 // 2 ** (state["calls"] // 5))))
+
+    _warm_up(call, 5, seconds=5.0)
+    assert state["calls"] >= 30
+
+
+def test_the_paired_ratio_survives_a_drift_that_fools_sequential_timing():
+    settings = BenchmarkSettings(processes=3)
+    runs = [noisy(0.75, seed=s, drift=1.4) for s in range(3)]
+    found = summarise(runs, 1, settings)
+    assert found.wall.low < 0.75 < found.wall.high
+    assert found.wall.high < 0.8
+    assert found.state == "clean"
+    assert found.stopped == "precise"
+    assert (found.rounds, found.processes) == (300, 3)
+
+
+def test_the_interval_covers_what_differs_between_processes():
+    settings = BenchmarkSettings()
+    alike = summarise([noisy(2.0, seed=s) for s in range(3)], 1, settings).wall
+    apart = summarise([noisy(r, seed=s) for s, r in enumerate((1.9, 2.0, 2.1))], 1, settings).wall
+    assert apart.low < 1.85
+    assert apart.high > 2.15
+    assert alike.high - alike.low < (apart.high - apart.low) / 3
+
+
+def test_interval_of_the_ratio_covers_the_truth():
+    """Processes differ by 1 %, rounds by 5 %; the 95 % interval holds the true ratio."""
+    rng = np.random.default_rng(0)
+    settings = BenchmarkSettings(resamples=100)
+    hits = 0
+    for trial in range(150):
+        runs = [
+            noisy(1.5 * np.exp(0.01 * rng.normal()), rounds=27, noise=0.05, seed=3 * trial + p)
+            for p in range(3)
+        ]
+        wall = summarise(runs, 1, settings).wall
+        hits += wall.low <= 1.5 <= wall.high
+    assert hits / 150 > 0.9
+
+
+def test_a_control_that_is_off_voids_the_timing():
+    base = np.full(50, 1e-3)
+    run = samples(base, base / 3, control=base * 1.03)
+    assert summarise([run], 1, BenchmarkSettings()).state == "void"
+    assert summarise([run], 1, BenchmarkSettings(control_tolerance=0.05)).state == "clean"
+
+
+def test_a_loaded_machine_gives_no_p99():
+    base = np.full(200, 1e-3)
+    found = summarise([samples(base, base / 2, disturbed=0.8)], 10, BenchmarkSettings())
+    assert found.state == "loaded"
+    assert found.baseline.p99 is None
+    assert found.candidate.throughput == pytest.approx(20_000)
+    assert summarise([samples(base, base)], 1, BenchmarkSettings()).baseline.p99 == 1e-3
+
+
+def test_slow_calls_get_more_time_for_the_least_rounds():
+    import time
+
+    settings = BenchmarkSettings(processes=1, min_rounds=12)
+    calls = {"baseline": lambda: time.sleep(0.004), "candidate": lambda: time.sleep(0.001)}
+    found = interleave(calls, settings, seconds=0.06)
+    assert 6 < len(found.wall["baseline"]) <= 12
+
+
+def test_says_whether_the_budget_ended_it():
+    base = np.full(20, 1e-3)
+    runs = [samples(base, base), samples(base, base, stopped="budget")]
+    assert summarise(runs, 1, BenchmarkSettings()).stopped == "budget"
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValidationError):
+        BenchmarkSettings.model_validate({"second": 3})
+    with pytest.raises(ValidationError):
+        BenchmarkSettings(seconds=0)

@@ -1,0 +1,136 @@
+"""Real models, timed in real fresh processes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from trimgate.data.dataset import Dataset
+from trimgate.errors import InvalidInput, NotApplicable
+from trimgate.judge import _child
+from trimgate.judge.benchmark import BenchmarkSettings
+from trimgate.judge.harness import MeasurementError, run_benchmark
+from trimgate.models import ModelSource, export_onnx, import_model, load_trainable
+from trimgate.models.directory import ONNX_FILE, RuntimeChoice, read, seal, writing
+from trimgate.targets import Target
+
+QUICK = BenchmarkSettings(seconds=0.4, processes=2, min_rounds=12, resamples=200)
+TARGET = Target(name="cloud-cpu", batch_sizes=(1, 64))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Boosted trees as they were trained, the same as ONNX, and rows."""
+    from sklearn.datasets import load_breast_cancer
+    from xgboost import XGBClassifier
+
+    folder = tmp_path_factory.mktemp("models")
+    matrix, labels = load_breast_cancer(return_X_y=True)
+    data = Dataset({f"f{c}": matrix[:, c] for c in range(matrix.shape[1])}, labels)
+    data.save(folder / "rows")
+    XGBClassifier(n_estimators=50, max_depth=4, n_jobs=1).fit(matrix, labels).save_model(
+        folder / "trees.ubj"
+    )
+    info = import_model(
+        ModelSource(path=folder / "trees.ubj", name="trees"), data, folder / "baseline"
+    )
+    with writing(folder / "candidate") as partial:
+        changes = export_onnx(load_trainable(folder / "baseline"), info, data, partial / ONNX_FILE)
+        served = info.model_copy(
+            update={**changes, "parent": info.digest, "runtime": RuntimeChoice(name="onnxruntime")}
+        )
+        seal(partial, served)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def benchmark(models):
+    return run_benchmark(
+        models / "baseline", models / "candidate", models / "rows", TARGET, QUICK, name="onnx"
+    )
+
+
+def test_trees_in_onnx_are_found_much_faster_and_lighter(models, benchmark):
+    assert benchmark.baseline_model == read(models / "baseline").digest
+    assert benchmark.model == read(models / "candidate").digest
+    assert [batch.batch_size for batch in benchmark.batches] == [1, 64]
+    for batch in benchmark.batches:
+        assert batch.processes == 2
+        assert batch.wall.low <= batch.wall.value <= batch.wall.high
+        assert batch.control.value == pytest.approx(1, abs=0.5)
+    assert benchmark.batches[0].wall.low > 3
+    assert benchmark.candidate.size == read(models / "candidate").size
+    assert benchmark.settings["threads"] == 1
+
+
+def test_footprints_are_of_fresh_processes(benchmark):
+    for footprint in (benchmark.baseline, benchmark.candidate):
+        assert footprint.peak_rss >= footprint.base_rss > 10 * 2**20
+        assert footprint.cold_start > footprint.load > 0
+    assert benchmark.candidate.peak_rss < benchmark.baseline.peak_rss
+
+
+def test_a_footprint_that_is_known_is_taken_over(models, benchmark):
+    again = run_benchmark(
+        models / "baseline", models / "candidate", models / "rows",
+        Target(name="t", batch_sizes=(1,)),
+        QUICK.model_copy(update={"seconds": 0.1, "processes": 1}), "again",
+        baseline_footprint=benchmark.baseline,
+    )  # fmt: skip
+    assert again.baseline == benchmark.baseline
+
+
+def test_the_program_reads_a_job_and_writes_json(models):
+    data = Dataset.load(models / "rows")
+    from trimgate.models import build_inputs
+
+    inputs = build_inputs(read(models / "candidate"), data.features)
+    _child.write_inputs(models / "inputs", inputs)
+    job = {
+        "mode": "footprint",
+        "model": str(models / "candidate"),
+        "inputs": str(models / "inputs"),
+        "rows": len(data),
+        "batch_sizes": [1],
+        "threads": 1,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "trimgate.judge.harness"],
+        input=json.dumps(job), capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert set(json.loads(done.stdout)["result"]) == {"peak_rss", "base_rss", "cold_start", "load"}
+
+
+def test_inputs_come_back_as_they_were(tmp_path):
+    inputs = {
+        "x": np.arange(12, dtype=np.float32).reshape(6, 2),
+        "colour": np.array([["red"], ["bläu"], ["__missing__"]] * 2, dtype=object),
+    }
+    _child.write_inputs(tmp_path / "i", inputs)
+    back = _child.read_inputs(tmp_path / "i", [5, 0, 0])
+    np.testing.assert_array_equal(back["x"], inputs["x"][[5, 0, 0]])
+    assert back["x"].dtype == np.float32
+    assert back["colour"].tolist() == [["__missing__"], ["red"], ["red"]]
+    assert back["colour"].dtype == object
+
+
+def test_a_model_that_cannot_be_loaded_is_named(models, tmp_path):
+    broken = tmp_path / "broken"
+    with writing(broken) as partial:
+        (partial / ONNX_FILE).write_bytes(b"not a graph")
+        seal(partial, read(models / "candidate").model_copy(update={"files": {}}))
+    with pytest.raises(NotApplicable, match="ONNX Runtime cannot load it"):
+        run_benchmark(models / "baseline", broken, models / "rows", TARGET, QUICK)
+
+
+def test_a_process_that_takes_too_long_is_given_up(models):
+    settings = QUICK.model_copy(update={"timeout": 0.05})
+    with pytest.raises(MeasurementError, match=r"more than 0\.05 s"):
+        run_benchmark(models / "baseline", models / "candidate", models / "rows", TARGET, settings)
+
+
+def test_rows_that_are_no_data_set_are_refused(models, tmp_path):
+    with pytest.raises(InvalidInput, match="is not a data set"):
+        run_benchmark(models / "baseline", models / "candidate", tmp_path, TARGET, QUICK)

@@ -1,0 +1,114 @@
+import json
+
+import pytest
+
+from trimgate.config import json_schema, load_config, parse_config
+from trimgate.errors import InvalidInput
+
+GOOD = {"name": "fraud", "model": {"path": "m.skops"}, "data": {"path": "d.parquet", "label": "y"}}
+
+
+def changed(path, value):
+    """GOOD with one key set, by dotted path."""
+    raw = json.loads(json.dumps(GOOD))
+    *sections, key = path.split(".")
+    inner = raw
+    for section in sections:
+        inner = inner.setdefault(section, {})
+    inner[key] = value
+    return raw
+
+
+def test_least_config():
+    config = parse_config(GOOD)
+    assert config.recipes == "default"
+    assert config.gate is None
+    assert config.target.name == "cloud-cpu"
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    file = tmp_path / "sub" / "optimize.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        "name: a\nmodel: {path: ../m.onnx}\ndata: {path: 's3://b/d.parquet', label: y}\n"
+        "mlflow: {tracking_uri: 'sqlite:///x.db'}\n"
+    )
+    config = load_config(file)
+    assert config.model.path == str(tmp_path / "m.onnx")
+    assert config.data.path == "s3://b/d.parquet"
+    assert config.promote.store == str(file.parent / "trimgate-store")
+    assert config.mlflow.tracking_uri == f"sqlite:///{file.parent}/x.db"
+
+
+def test_profile_with_changes():
+    config = parse_config(changed("target", {"profile": "edge-cpu", "threads": 2}))
+    assert (config.target.name, config.target.threads) == ("edge-cpu", 2)
+    assert config.target.memory_limit_mb == 512
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("objectiv", "latency", ["objectiv", "unknown key", "did you mean 'objective'?"]),
+        ("model.pth", "x", ["model.pth", "unknown key", "did you mean 'path'?"]),
+        ("data.split", {"method": "stratifed"}, ["data.split.method", "'stratifed'"]),
+        ("data.split", {"method": "temporal"}, ["`by` names the time column"]),
+        ("data.split", {"validation": 0.6, "test": 0.5}, ["must leave rows for train"]),
+        ("data.train", "t.csv", ["exclude each other"]),
+        ("name", "No Spaces", ["name = 'No Spaces'"]),
+        ("seed", "many", ["seed = 'many'", "integer"]),
+        ("seed", -1, ["seed = -1"]),
+        ("target", "cloud", ["no target profile 'cloud'", "edge-cpu"]),
+        ("target", {"profile": "edge-cpu", "thread": 2}, ["target.thread", "did you mean 'threads'?"]),
+        ("metric", "acuracy", ["metric", "'acuracy'", "no such metric"]),
+        ("recipes", [], ["recipes"]),
+        ("recipes", [{"steps": []}], ["recipes.0.steps"]),
+        ("recipes", [{"steps": [{"technique": "quantise"}]}], ["'quantise'", "is not a technique"]),
+        ("recipes", [{"steps": [{"technique": "quantize", "schem": "x"}]}], ["quantize.schem", "scheme"]),
+        ("recipes", "defaults", ["recipes"]),
+        ("gate", {"max_drop": {"accuracy": -1}}, ["gate.max_drop.accuracy", "-1"]),
+        ("gate", {"max_dropp": {}}, ["gate.max_dropp", "did you mean 'max_drop'?"]),
+        ("benchmark", {"seconds": 0}, ["benchmark.seconds = 0"]),
+        ("model.builder", "os.system", ["model.builder", "'os.system'"]),
+    ],
+)
+def test_one_clear_line(path, value, said):
+    with pytest.raises(InvalidInput) as caught:
+        parse_config(changed(path, value), file="optimize.yaml")
+    message = str(caught.value)
+    assert message.startswith("optimize.yaml: ")
+    assert "\n" not in message
+    for text in said:
+        assert text in message
+
+
+def test_missing_key():
+    with pytest.raises(InvalidInput, match="data.label: the key is missing; add `label: ...`"):
+        parse_config({**GOOD, "data": {"path": "d.csv"}})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the file is missing"),
+        (b"name: [", "is not YAML at line"),
+        (b"- a\n", "must be a mapping"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"name: !!python/object/apply:os.system [ls]", "is not YAML"),
+    ],
+)
+def test_bad_file(tmp_path, content, said):
+    file = tmp_path / "optimize.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=said):
+        load_config(file)
+
+
+def test_schema_names_every_technique():
+    schema = json.loads(json_schema())
+    assert "step_quantize" in schema["$defs"]
+    assert schema["additionalProperties"] is False
+    references = json.dumps(schema)
+    for name in ("prune", "select_features", "optimize_graph", "runtime"):
+        assert f"step_{name}" in references

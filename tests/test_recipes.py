@@ -1,0 +1,116 @@
+import pytest
+
+from trimgate.config import RecipeSection
+from trimgate.errors import InvalidInput, NotApplicable
+from trimgate.models.directory import ModelInfo, TensorSpec
+from trimgate.recipes import default_steps, make_recipe, plan_recipes, trie
+from trimgate.targets import PROFILES
+from trimgate.techniques import parse_step
+
+CLOUD = PROFILES["cloud-cpu"]
+VNNI = frozenset({"avx512_vnni"})
+
+
+def info(family="trees", framework="sklearn"):
+    return ModelInfo(
+        name="m",
+        task="binary",
+        family=family,
+        framework=framework,
+        inputs=(TensorSpec(name="input", dtype="float32", shape=(-1, 3), features=("a", "b", "c")),),
+        labels=(0, 1),
+        features=("a", "b", "c"),
+    )
+
+
+def steps(*names):
+    extra = {"runtime": {"engine": "openvino"}}
+    return [{"technique": name, **extra.get(name, {})} for name in names]
+
+
+def names(recipe):
+    return [step.technique for step in recipe.steps]
+
+
+@pytest.mark.parametrize(
+    ("given", "made"),
+    [
+        (["prune"], ["prune", "optimize_graph"]),
+        (["optimize_graph"], ["optimize_graph"]),
+        (["quantize"], ["optimize_graph", "quantize"]),
+        (["prune", "quantize"], ["prune", "optimize_graph", "quantize"]),
+        (["select_features", "prune"], ["select_features", "prune", "optimize_graph"]),
+        (["optimize_graph", "quantize"], ["optimize_graph", "quantize"]),
+    ],
+)
+def test_export_is_added_where_needed(given, made):
+    family = "mlp" if "quantize" in given else "trees"
+    if family == "mlp" and "prune" in given:
+        recipe = make_recipe(steps(*given), info("cnn", "torch"), CLOUD)
+    else:
+        recipe = make_recipe(steps(*given), info(family), CLOUD)
+    assert names(recipe) == made
+
+
+def test_order_that_makes_no_sense():
+    with pytest.raises(NotApplicable, match="prune works on the trained model, but quantize left"):
+        make_recipe(steps("quantize", "prune"), info("mlp"), CLOUD)
+    with pytest.raises(NotApplicable, match="but the model itself left the ONNX form"):
+        make_recipe(steps("prune"), info("mlp", "onnx"), CLOUD)
+
+
+def test_refusals_are_reported_not_hidden():
+    sections = [RecipeSection(steps=tuple(steps(n))) for n in ("optimize_graph", "quantize")]
+    recipes, refused = plan_recipes(sections, info("trees"), CLOUD, VNNI)
+    assert [r.name for r in recipes] == ["ONNX"]
+    assert "no matrix products" in next(iter(refused.values()))
+
+
+def test_no_recipe_left():
+    sections = [RecipeSection(steps=tuple(steps("quantize")))]
+    with pytest.raises(InvalidInput, match="no recipe is left that cloud-cpu can run"):
+        plan_recipes(sections, info("trees"), CLOUD, VNNI)
+
+
+def test_equal_recipes_are_carried_out_once_and_names_are_distinct():
+    twice = [RecipeSection(steps=tuple(steps("optimize_graph")))] * 2
+    assert len(plan_recipes(twice, info(), CLOUD, VNNI)[0]) == 1
+    clash = [
+        RecipeSection(name="same", steps=tuple(steps("optimize_graph"))),
+        RecipeSection(name="same", steps=tuple(steps("prune"))),
+    ]
+    with pytest.raises(InvalidInput, match="two different recipes have this name"):
+        plan_recipes(clash, info(), CLOUD, VNNI)
+
+
+def test_shared_beginnings_stand_once():
+    recipes = [
+        make_recipe(steps(*given), info("cnn", "torch"), CLOUD)
+        for given in (["prune"], ["prune", "quantize"], ["quantize"])
+    ]
+    root = trie(recipes)
+    walked = [node.step.technique for node in root.walk() if node.step]
+    assert sorted(walked) == ["optimize_graph"] * 2 + ["prune"] + ["quantize"] * 2
+    ends = sorted(name for node in root.walk() for name in node.recipes)
+    assert ends == sorted(r.name for r in recipes)
+
+
+@pytest.mark.parametrize("family", ["trees", "linear", "mlp", "cnn", "transformer", "other"])
+@pytest.mark.parametrize("framework", ["sklearn", "torch", "onnx"])
+@pytest.mark.parametrize("target", PROFILES.values(), ids=lambda t: t.name)
+def test_default_steps_are_valid_and_distinct(family, framework, target):
+    chosen = default_steps(info(family, framework), target, VNNI)
+    parsed = [tuple(parse_step(step) for step in recipe) for recipe in chosen]
+    assert len(set(parsed)) == len(parsed) >= 1
+    for recipe in parsed:
+        for step in recipe:
+            assert getattr(step, "engine", "onnxruntime") in target.runtimes
+
+
+def test_bf16_only_where_the_cpu_has_it():
+    def precisions(flags):
+        chosen = default_steps(info("mlp"), CLOUD, frozenset(flags))
+        return {step.get("precision") for recipe in chosen for step in recipe}
+
+    assert "bf16" not in precisions({"avx512_vnni"})
+    assert "bf16" in precisions({"amx_bf16"})
