@@ -209,7 +209,9 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
         baseline_test = judged(baseline, "baseline", "test")
         winner_test = judged(winner, "winner", "test", baseline_test)
         served = settle(
-            check_serving(baseline=baseline, winner=winner, rows=splits["validation"]),
+            check_serving(
+                baseline=baseline, winner=winner, rows=splits["validation"], target=target
+            ),
             "serve and query",
         ).outputs["served"]
         gated = settle(

@@ -38,9 +38,12 @@ _CHUNK = 4096
 
 def start() -> None:
     """Sets up plain timestamped lines for a task's process, whatever its root logger does."""
+    from trimgate.models import own_process
+
     logger = logging.getLogger("trimgate")
     if logger.handlers:
         return
+    own_process()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
@@ -391,7 +394,9 @@ def select(
     return next(entry.uri for entry in entries if entry.name == selection.winner)
 
 
-def check_serving(baseline: str, winner: str, rows: str, out: str) -> dict[str, float]:
+def check_serving(
+    baseline: str, winner: str, rows: str, out: str, *, target: Mapping[str, Any]
+) -> dict[str, float]:
     """Serves winner and baseline and queries them.
 
     Returns:
@@ -405,6 +410,7 @@ def check_serving(baseline: str, winner: str, rows: str, out: str) -> dict[str, 
         Path(winner),
         None if same else Path(baseline),
         Dataset.load(rows).take(slice(0, 256)),
+        threads=Target.model_validate(dict(target)).threads,
     )
     with writing(out) as partial:
         records.save(served, partial / "served.json")
@@ -444,7 +450,7 @@ def gate(
     before = records.load(records.Evaluation, Path(baseline_evaluation) / _EVALUATION)
     after = records.load(records.Evaluation, Path(evaluation) / _EVALUATION)
     if ranking.winner == "baseline":
-        verdict = keep_baseline(before, ranking)
+        verdict = keep_baseline(before, ranking.reason)
     else:
         winner = next(entry for entry in candidates if entry.name == ranking.winner)
         verdict = gate(
@@ -453,6 +459,7 @@ def gate(
             candidate=after,
             benchmark=winner.benchmark,
             served=records.load(records.Served, Path(served) / "served.json"),
+            name=winner.name,
         )
     with writing(out) as partial:
         records.save(verdict, partial / "verdict.json")
@@ -510,7 +517,7 @@ def report(
         environment=describe(),
         code_version=__version__,
         seed=int(seed),
-        confidence=_evaluation(baseline_test).confidence,
+        confidence=_evaluation(baseline_test).metrics[ranking.metric].interval.confidence,
     )
     with writing(out) as partial:
         save_card(card, partial)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from trimgate.judge import benchmark
 from trimgate.judge.benchmark import BenchmarkSettings, Samples, interleave, summarise
 
 QUICK = BenchmarkSettings(seconds=0.3, processes=1, min_rounds=10, resamples=200)
@@ -72,17 +73,17 @@ def test_garbage_collection_is_off_meanwhile_and_back_on_after_an_error():
     assert gc.isenabled()
 
 
-def test_warm_up_goes_on_while_calls_get_faster():
-    from trimgate.judge.benchmark import _warm_up
-
-    state = {"calls": 0}
+def test_warm_up_goes_on_while_calls_get_faster(monkeypatch):
+    clock = {"ns": 0, "calls": 0}
 
     def call():
-        state["calls"] += 1
-        sum(range(max(2_000, 400_000 // 2 ** (state["calls"] // 5))))
+        clock["calls"] += 1
+        clock["ns"] += max(1_000, 64_000 // 2 ** (clock["calls"] // 5))
 
-    _warm_up(call, 5, seconds=5.0)
-    assert state["calls"] >= 30
+    monkeypatch.setattr(benchmark.time, "perf_counter_ns", lambda: clock["ns"])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock["ns"] * 1e-9)
+    assert benchmark._warm_up(call, 5, seconds=1.0) == pytest.approx(1e-6)
+    assert clock["calls"] == 40  # six halvings, and one more look that finds no gain
 
 
 def test_the_paired_ratio_survives_a_drift_that_fools_sequential_timing():
@@ -137,12 +138,12 @@ def test_a_loaded_machine_gives_no_p99():
 
 
 def test_slow_calls_get_more_time_for_the_least_rounds():
-    import time
-
-    settings = BenchmarkSettings(processes=1, min_rounds=12)
-    calls = {"baseline": lambda: time.sleep(0.004), "candidate": lambda: time.sleep(0.001)}
-    found = interleave(calls, settings, seconds=0.06)
-    assert 6 < len(found.wall["baseline"]) <= 12
+    goes_on = benchmark._goes_on
+    assert goes_on(rounds=3, least=27, spent=99.0, budget=1.0)
+    assert goes_on(rounds=20, least=27, spent=2.9, budget=1.0)
+    assert not goes_on(rounds=20, least=27, spent=3.1, budget=1.0)
+    assert not goes_on(rounds=27, least=27, spent=1.1, budget=1.0)
+    assert goes_on(rounds=500, least=27, spent=0.9, budget=1.0)
 
 
 def test_says_whether_the_budget_ended_it():

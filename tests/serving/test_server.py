@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -46,6 +47,17 @@ def test_listens_on_loopback_only(server):
         line.split()[1] for line in table.splitlines() if f":{port:04X} " in line and " 0A " in line
     ]
     assert listening == [f"0100007F:{port:04X}"]
+
+
+def test_keeps_no_file_open_for_writing(server):
+    """The root file system of its container may be read-only."""
+    opened = []
+    for descriptor in Path(f"/proc/{server.pid}/fdinfo").iterdir():
+        flags = int(re.search(r"flags:\s+(\d+)", descriptor.read_text())[1], 8)
+        target = str(Path(f"/proc/{server.pid}/fd/{descriptor.name}").readlink())
+        if flags & os.O_ACCMODE and target.startswith("/") and not target.startswith("/dev/"):
+            opened.append(target)
+    assert [Path(target).name for target in opened] == ["server.log"]
 
 
 def test_grpc_answers_as_the_session(server, cancer):

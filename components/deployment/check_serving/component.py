@@ -10,6 +10,7 @@ def check_serving(
     rows: dsl.Input[dsl.Dataset],
     served: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    target: dict,
 ):
     """Serves winner and baseline, compares their answers with the library's, and times both.
 
@@ -19,9 +20,11 @@ def check_serving(
         rows: Rows that requests are made of.
         served: The record of checks and latencies.
         metrics: Served latencies.
+        target: The target profile.
     """
     from trimgate import tasks
 
-    tasks.log_metrics(
-        metrics, tasks.check_serving(baseline.path, winner.path, rows.path, served.path)
+    observed = tasks.check_serving(
+        baseline.path, winner.path, rows.path, served.path, target=target
     )
+    tasks.log_metrics(metrics, observed)

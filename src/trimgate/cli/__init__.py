@@ -26,8 +26,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 passed, 1 failed inside, 2 bad input, 3 rejected (only with `--fail-on-reject`).
     """
-    # MLflow reports its use to its makers unless told not to; nothing of ours calls out.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     parser = _parser()
     arguments = parser.parse_args(argv)
     if not arguments.command:

@@ -30,14 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
     out = console()
     began = time.monotonic()
     need("kserve", "serving")
-    if arguments.serve and arguments.port:
-        from trimgate.serving import check_port
-
-        check_port(arguments.port)
     with out.status("checking model, rows and recipes") if out.is_terminal else contextlib.nullcontext():
         plan = plan_from(arguments.config)
     if plan.config.mlflow.enabled:
         need("mlflow", "mlflow")
+    if arguments.serve:
+        from trimgate.serving import check_port
+
+        check_port(arguments.port, state_file=server_state(plan.config))
     names = ", ".join(recipe.name for recipe in plan.recipes)
     out.print(
         f"{plan.config.name}: {plan.model.framework} {plan.model.task} model, "

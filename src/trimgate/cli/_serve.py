@@ -4,13 +4,12 @@ import argparse
 from pathlib import Path
 
 from trimgate.cli._common import need
+from trimgate.serving import Address, serve
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves a model directory until it is told to end."""
     need("kserve", "serving")
-    from trimgate.serving import serve
-
     serve(
         Path(arguments.model),
         host=arguments.host,
@@ -18,5 +17,11 @@ def run(arguments: argparse.Namespace) -> int:
         grpc_port=arguments.grpc_port,
         threads=arguments.threads,
         name=arguments.name,
+        on_ready=_say,
     )
     return 0
+
+
+def _say(address: Address) -> None:
+    """Where the model answers, once it does."""
+    print(f"{address.name} answers at {address.url} (gRPC {address.grpc})", flush=True)

@@ -51,6 +51,8 @@ class Dataset:
     def take(self, rows: Sequence[int] | Array | slice) -> "Dataset":
         """The given rows (positions, a mask or a slice), in that order."""
         index = rows if isinstance(rows, slice) else np.asarray(rows)
+        if not isinstance(index, slice) and index.size == 0:
+            index = index.astype(np.intp)
         return Dataset({n: v[index] for n, v in self.features.items()}, self.labels[index])
 
     def frame(self) -> "pandas.DataFrame":

@@ -148,6 +148,9 @@ def _caller(predict: Callable[[Inputs], Array], batches: list[Inputs]) -> Callab
 
 def main() -> int:
     """Reads a job from stdin, writes its result to stdout as JSON."""
+    from trimgate.models import own_process
+
+    own_process()
     # Whatever an engine prints goes to stderr, so that stdout holds the result alone.
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)

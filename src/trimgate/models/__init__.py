@@ -5,6 +5,7 @@ from trimgate.models._import import import_model
 from trimgate.models._inputs import build_inputs, sample_rows
 from trimgate.models._load import load_user_model
 from trimgate.models._native import predict_native
+from trimgate.models._skops import own_process
 from trimgate.models._trainable import load_trainable, save_trainable
 from trimgate.models.export import export_onnx
 from trimgate.models.scores import to_scores
@@ -18,6 +19,7 @@ __all__ = [
     "import_model",
     "load_trainable",
     "load_user_model",
+    "own_process",
     "predict_native",
     "sample_rows",
     "save_trainable",

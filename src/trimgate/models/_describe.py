@@ -15,7 +15,13 @@ from trimgate.models.source import ModelSource
 Array = NDArray[Any]
 
 _TREES = (
-    "DecisionTree", "ExtraTree", "RandomForest", "GradientBoosting", "XGB", "LGBM", "AdaBoost",
+    "DecisionTree",
+    "ExtraTree",
+    "RandomForest",
+    "GradientBoosting",
+    "XGB",
+    "LGBM",
+    "AdaBoost",
 )
 
 
@@ -51,7 +57,8 @@ def _sklearn(model: Any, source: ModelSource, sample: Dataset) -> tuple[Any, Mod
 
     if not isinstance(model, BaseEstimator):
         raise InvalidInput(
-            f"holds a {type(model).__name__}, and not a model", file=source.path,
+            f"holds a {type(model).__name__}, and not a model",
+            file=source.path,
             mend="give a scikit-learn estimator or pipeline",
         )
     try:
@@ -60,7 +67,12 @@ def _sklearn(model: Any, source: ModelSource, sample: Dataset) -> tuple[Any, Mod
         raise InvalidInput("the model is not fitted", file=source.path) from error
     model = getattr(model, "best_estimator_", model)
     labels = _classes(model, source) if is_classifier(model) else ()
-    if type(model).__name__ in ("XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor"):
+    if type(model).__name__ in (
+        "XGBClassifier",
+        "XGBRegressor",
+        "XGBRFClassifier",
+        "XGBRFRegressor",
+    ):
         return _xgboost(model.get_booster(), source, sample, labels)
     if type(model).__name__ in ("LGBMClassifier", "LGBMRegressor"):
         return _lightgbm(model.booster_, source, sample, labels)
@@ -102,18 +114,25 @@ def _xgboost(
         task, kind = "regression", "value"
     else:
         raise InvalidInput(
-            "trimgate optimizes classifiers and regressors", file=source.path, key="objective",
+            "trimgate optimizes classifiers and regressors",
+            file=source.path,
+            key="objective",
             value=objective,
         )
     if learner["gradient_booster"]["name"] == "gblinear":
         raise InvalidInput(
-            "the booster gblinear is not supported", file=source.path, key="booster",
-            value="gblinear", mend="train the linear model with scikit-learn",
+            "the booster gblinear is not supported",
+            file=source.path,
+            key="booster",
+            value="gblinear",
+            mend="train the linear model with scikit-learn",
         )
     if "c" in (booster.feature_types or []):
         raise InvalidInput(
             "was trained on pandas categories, which rows of a request do not carry",
-            file=source.path, key="feature_types", value="c",
+            file=source.path,
+            key="feature_types",
+            value="c",
             mend="encode them in a scikit-learn pipeline (OrdinalEncoder) before XGBoost",
         )
     best = booster.attr("best_iteration")
@@ -141,19 +160,29 @@ def _lightgbm(
     elif objective in ("multiclass", "multiclassova"):
         task, kind = "multiclass", "probability"
     elif objective in (
-        "regression", "regression_l1", "huber", "fair", "poisson", "quantile", "mape", "gamma",
+        "regression",
+        "regression_l1",
+        "huber",
+        "fair",
+        "poisson",
+        "quantile",
+        "mape",
+        "gamma",
         "tweedie",
     ):
         task, kind = "regression", "value"
     else:
         raise InvalidInput(
-            "trimgate optimizes classifiers and regressors", file=source.path, key="objective",
+            "trimgate optimizes classifiers and regressors",
+            file=source.path,
+            key="objective",
             value=objective,
         )
     if booster.pandas_categorical:
         raise InvalidInput(
             "was trained on pandas categories, which rows of a request do not carry",
-            file=source.path, key="pandas_categorical",
+            file=source.path,
+            key="pandas_categorical",
             mend="encode them in a scikit-learn pipeline (OrdinalEncoder) before LightGBM",
         )
     names = booster.feature_name()
@@ -183,15 +212,29 @@ def _torch(source: ModelSource, sample: Dataset) -> ModelInfo:
     else:
         inputs = array_inputs(sample, "float32")
     return ModelInfo(
-        name=source.name or source.path.stem, task=task, family="other", framework="torch",
-        inputs=inputs, score_kind=kind, labels=labels, features=names, builder=source.builder,
+        name=source.name or source.path.stem,
+        task=task,
+        family="other",
+        framework="torch",
+        inputs=inputs,
+        score_kind=kind,
+        labels=labels,
+        features=names,
+        builder=source.builder,
         builder_arguments=source.builder_arguments,
     )
 
 
 def _info(
-    source: ModelSource, sample: Dataset, framework: Any, task: Task, kind: ScoreKind,
-    labels: tuple[Any, ...], family: Family, ordered: list[str], dtype: str = "float64",
+    source: ModelSource,
+    sample: Dataset,
+    framework: Any,
+    task: Task,
+    kind: ScoreKind,
+    labels: tuple[Any, ...],
+    family: Family,
+    ordered: list[str],
+    dtype: str = "float64",
 ) -> ModelInfo:
     if source.task is not None and source.task != task:
         raise InvalidInput(
@@ -211,8 +254,14 @@ def _info(
     else:
         inputs = array_inputs(sample, dtype)
     return ModelInfo(
-        name=source.name or source.path.stem, task=task, family=family, framework=framework,
-        inputs=inputs, score_kind=kind, labels=labels, features=tuple(sample.features),
+        name=source.name or source.path.stem,
+        task=task,
+        family=family,
+        framework=framework,
+        inputs=inputs,
+        score_kind=kind,
+        labels=labels,
+        features=tuple(sample.features),
     )
 
 

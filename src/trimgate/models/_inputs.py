@@ -71,9 +71,7 @@ def _array(spec: TensorSpec, values: Array) -> Array:
     elif len(given) != len(declared) or any(
         d not in (-1, g) for d, g in zip(declared, given, strict=True)
     ):
-        raise InvalidInput(
-            f"rows have the shape {given}, and the model takes {declared}", key=name
-        )
+        raise InvalidInput(f"rows have the shape {given}, and the model takes {declared}", key=name)
     tensor = np.ascontiguousarray(values, dtype=spec.dtype)
     _check_finite(spec, tensor)
     return tensor
@@ -131,7 +129,9 @@ def table_inputs(sample: Dataset, names: Sequence[str], dtype: str) -> tuple[Ten
             TensorSpec(name=MATRIX, dtype=dtype, shape=(-1, len(names)), features=tuple(names)),
         )
     return tuple(
-        TensorSpec(name=_free(n), dtype="string", shape=(-1, 1), features=(n,), missing=MISSING_TEXT)
+        TensorSpec(
+            name=_free(n), dtype="string", shape=(-1, 1), features=(n,), missing=MISSING_TEXT
+        )
         if sample.features[n].dtype == object
         else TensorSpec(name=_free(n), dtype=dtype, shape=(-1, 1), features=(n,))
         for n in names

@@ -38,7 +38,9 @@ def load_user_model(source: ModelSource) -> Any:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InvalidInput(
-            "is not a model file that trimgate reads", key="model.path", value=str(path),
+            "is not a model file that trimgate reads",
+            key="model.path",
+            value=str(path),
             mend=f"give one of {', '.join(SUFFIXES)}",
         )
     if not path.is_file():
@@ -57,7 +59,9 @@ def load_user_model(source: ModelSource) -> Any:
         return load_onnx(path)
     if source.builder is None:
         raise InvalidInput(
-            "torch weights need a builder", file=path, key="model.builder",
+            "torch weights need a builder",
+            file=path,
+            key="model.builder",
             mend="name the function that makes the module, as package.module:function",
         )
     module = build_module(source.builder, source.builder_arguments)
@@ -69,7 +73,9 @@ def _load_pickle(path: Path, allowed: bool) -> Any:
     if not allowed:
         raise InvalidInput(
             "a pickle runs code when it is loaded, so it is not loaded without permission",
-            file=path, key="model.allow_pickle", value=False,
+            file=path,
+            key="model.allow_pickle",
+            value=False,
             mend="save it with skops.io.dump, or set allow_pickle: true if you trust the file",
         )
     import joblib

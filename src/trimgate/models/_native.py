@@ -106,7 +106,9 @@ def picks_by_name(model: Any) -> bool:
         steps = [model, *model.get_params(deep=True).values()]
         _BY_NAME[model] = any(
             isinstance(step, ColumnTransformer)
-            and any(isinstance(c, str) for _, _, columns in step.transformers_ for c in _list(columns))
+            and any(
+                isinstance(c, str) for _, _, columns in step.transformers_ for c in _list(columns)
+            )
             for step in steps
         )
     return _BY_NAME[model]

@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,7 @@ def dump(model: Any, path: Path) -> None:
             _write(target, "schema.json", json.dumps(schema).encode())
 
 
-def _canonical(
-    node: Any, ids: dict[int, int], members: set[str], renamed: dict[str, str]
-) -> Any:
+def _canonical(node: Any, ids: dict[int, int], members: set[str], renamed: dict[str, str]) -> Any:
     """The schema with object ids and member names replaced by running numbers."""
     if isinstance(node, list):
         return [_canonical(item, ids, members, renamed) for item in node]
@@ -126,8 +125,32 @@ def _first_line(error: Exception) -> str:
     return text.splitlines()[0][:200] if text else type(error).__name__
 
 
+def own_process() -> None:
+    """Says that this process is trimgate's alone, so that skops may be imported lightly.
+
+    skops lists the names of all estimators when it is imported, for which scikit-learn imports
+    every module that it has, and torch and pytest where they are installed: seconds, and hundreds
+    of megabytes that would count as the model's. `load` trusts by library and needs no such list.
+    In a user's process the list stays, because the user's own calls of skops need it.
+    """
+    global _light
+    _light = True
+
+
+_light = False
+
+
 def _skops_io() -> Any:
     try:
+        if _light and "skops.io" not in sys.modules:
+            import sklearn.utils
+
+            full = sklearn.utils.all_estimators
+            sklearn.utils.all_estimators = lambda *_, **__: []
+            try:
+                import skops.io
+            finally:
+                sklearn.utils.all_estimators = full
         import skops.io
     except ImportError as error:
         raise MissingExtra("skops", "sklearn") from error

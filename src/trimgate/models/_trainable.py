@@ -123,9 +123,7 @@ def _check_lightgbm(file: Path) -> None:
         raise unreadable(file, "a LightGBM model", None, "Booster.save_model")
 
 
-def unreadable(
-    file: Path, what: str, error: Exception | None, writer: str
-) -> InvalidInput:
+def unreadable(file: Path, what: str, error: Exception | None, writer: str) -> InvalidInput:
     """The one line that says that a model file is damaged or of another kind."""
     lines = str(error).strip().splitlines() if error is not None else []
     return InvalidInput(
@@ -153,7 +151,9 @@ def build_module(builder: str, arguments: dict[str, Any]) -> Any:
         module = function(**arguments)
     except Exception as error:
         raise InvalidInput(
-            f"the builder failed ({type(error).__name__}: {error})", key="builder", value=builder,
+            f"the builder failed ({type(error).__name__}: {error})",
+            key="builder",
+            value=builder,
             mend="check builder_arguments",
         ) from error
     if not isinstance(module, torch.nn.Module):
@@ -172,7 +172,9 @@ def _resolve(builder: str) -> Callable[..., Any]:
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise InvalidInput(
-            f"cannot be imported ({error})", key="builder", value=builder,
+            f"cannot be imported ({error})",
+            key="builder",
+            value=builder,
             mend="install its package, or run where it can be imported (PYTHONPATH)",
         ) from error
     if not callable(found):
@@ -195,12 +197,13 @@ def load_weights(module: Any, file: Path) -> None:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(str(file))
+            state: Any = load_file(str(file))
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InvalidInput(
-            "holds more than weights, and only weights are loaded", file=file,
+            "holds more than weights, and only weights are loaded",
+            file=file,
             mend="save model.state_dict(), best as safetensors",
         ) from error
     except Exception as error:
@@ -212,6 +215,7 @@ def load_weights(module: Any, file: Path) -> None:
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())[:300]
         raise InvalidInput(
-            f"the weights do not fit what the builder makes ({detail})", file=file,
+            f"the weights do not fit what the builder makes ({detail})",
+            file=file,
             mend="check builder and builder_arguments",
         ) from error

@@ -175,7 +175,9 @@ def read(path: str | Path, *, verify: bool = False) -> ModelInfo:
     for name, expected in info.files.items():
         member = path / name
         if path.resolve() not in member.resolve().parents:
-            raise InvalidInput("leads out of the model directory", file=file, key="files", value=name)
+            raise InvalidInput(
+                "leads out of the model directory", file=file, key="files", value=name
+            )
         if not member.is_file():
             raise InvalidInput("the file is missing", file=member)
         if verify and file_sha256(member) != expected.sha256:
@@ -203,9 +205,7 @@ def seal(directory: Path, info: ModelInfo) -> ModelInfo:
         if p.is_file() and p.name != MODEL_JSON
     )
     files = {
-        name: FileInfo(
-            sha256=file_sha256(directory / name), size=(directory / name).stat().st_size
-        )
+        name: FileInfo(sha256=file_sha256(directory / name), size=(directory / name).stat().st_size)
         for name in names
     }
     info = info.model_copy(update={"files": files})

@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -112,7 +113,15 @@ def run_local(
         enable_caching=cache,
         cache_root=str(root / "cache"),
     )
-    with stream, _restored(), _ending_children(), contextlib.redirect_stdout(stream):
+    with (
+        stream,
+        _restored(),
+        _ending_children(),
+        contextlib.redirect_stdout(stream),
+        warnings.catch_warnings(),
+    ):
+        # kfp warns for each task that a laptop shows no display names; the events have them.
+        warnings.filterwarnings("ignore", "Task .*no effect in the current local runner")
         try:
             run = pipeline(**arguments)
         except RuntimeError as error:

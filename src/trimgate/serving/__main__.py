@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from trimgate.errors import InvalidInput
+from trimgate.models import own_process
 from trimgate.serving.server import Address, serve
 
 
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 stopped, 2 bad input.
     """
+    own_process()
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"

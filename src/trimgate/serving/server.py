@@ -88,6 +88,9 @@ def serve(
         InvalidInput: The directory is not a model, or a port is in use.
         MissingExtra: KServe, or what the runtime needs, is not installed.
     """
+    # Official ONNX Runtime wheels (1.29 and later) write a database into the home directory and
+    # send usage to the vendor; a server that loads a user's model does neither.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     info = read(directory, verify=True)
     name = info.name if name is None else name
     if not name or "/" in name or ":" in name:

@@ -71,7 +71,9 @@ def parse_step(step: Mapping[str, Any]) -> StepConfig:
     """
     if not isinstance(step.get("technique"), str):
         raise InvalidInput(
-            "a step needs the name of a technique", key="technique", value=step.get("technique"),
+            "a step needs the name of a technique",
+            key="technique",
+            value=step.get("technique"),
             mend=f"use one of {names()}",
         )
     technique = get(step["technique"])

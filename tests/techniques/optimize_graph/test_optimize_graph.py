@@ -84,9 +84,7 @@ def test_unconvertible_step_is_named(
     from sklearn.neighbors import NearestCentroid
 
     source, context = make(NearestCentroid(), cancer)
-    words = conformance.check_refusal(
-        TECHNIQUE, OptimizeGraphConfig(), source, context, tmp_path
-    )
+    words = conformance.check_refusal(TECHNIQUE, OptimizeGraphConfig(), source, context, tmp_path)
     assert "NearestCentroid" in words
 
 

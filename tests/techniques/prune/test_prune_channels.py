@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from techniques.prune import pruned_nets
 
-from trimgate.models import ModelSource, directory, import_model, load_trainable
+from trimgate.models import ModelSource, directory, export_onnx, import_model, load_trainable
 from trimgate.techniques import Context
 from trimgate.techniques.prune import TECHNIQUE, PruneConfig, rebuild
 from trimgate.techniques.prune._channels import _kept, macs, prune_channels
@@ -102,6 +102,8 @@ def test_residual_network_is_reloaded_with_equal_outputs(
         assert first(images).shape == (20, 10)
     assert first.blocks[0].conv2.out_channels == first.stem[0].out_channels == 8
     assert macs(first, [IMAGE]) == info.notes["prune"]["macs_after"]
+    changes = export_onnx(first, info, digit_images.validation, tmp_path / "model.onnx")
+    assert changes["notes"]["optimize_graph"]["parity"]["agreement"] == 1.0
 
 
 @pytest.mark.parametrize("net", ["cnn", "resnet", "mobile"])

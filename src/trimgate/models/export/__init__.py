@@ -11,7 +11,15 @@ from trimgate.errors import NotApplicable
 from trimgate.models._inputs import SCORES, build_inputs, sample_rows
 from trimgate.models._native import predict_native
 from trimgate.models.directory import ModelInfo, TensorSpec
-from trimgate.models.export._parity import Parity, Tolerance, compare, run_onnx, scores_of
+from trimgate.models.export._parity import (
+    Parity,
+    Tolerance,
+    compare,
+    open_session,
+    run_onnx,
+    run_session,
+    scores_of,
+)
 
 __all__ = [
     "DEFAULT_OPSET",
@@ -20,7 +28,9 @@ __all__ = [
     "Tolerance",
     "compare",
     "export_onnx",
+    "open_session",
     "run_onnx",
+    "run_session",
     "scores_of",
 ]
 

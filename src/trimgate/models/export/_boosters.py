@@ -14,11 +14,11 @@ from trimgate.models.export._nodes import ML, Writer
 _LEAF = -1
 
 
-def convert(booster: Any, info: ModelInfo, opset: int) -> Any:
+def convert(model: Any, info: ModelInfo, opset: int) -> Any:
     """Converts a booster with one matrix as its input.
 
     Args:
-        booster: `xgboost.Booster` or `lightgbm.Booster`.
+        model: `xgboost.Booster` or `lightgbm.Booster`.
         info: Its record; the dtype of its input is what thresholds are compared in.
         opset: Version of the default operator set.
 
@@ -37,7 +37,7 @@ def convert(booster: Any, info: ModelInfo, opset: int) -> Any:
     writer = Writer(graph, graph, dtype.type)
     writers = {"xgboost": write_xgboost, "lightgbm": write_lightgbm}
     try:
-        scores = writers[info.framework](booster, writer, spec.name, info.score_kind != "logit")
+        scores = writers[info.framework](model, writer, spec.name, info.score_kind != "logit")
     except NotImplementedError as error:
         raise NotApplicable(f"no ONNX form for {error}") from error
     columns = 1 if info.task == "regression" or info.score_kind == "logit" else len(info.labels)
@@ -73,8 +73,13 @@ class _Graph:
     get_unique_operator_name = get_unique_variable_name
 
     def add_node(
-        self, kind: str, inputs: list[str], outputs: list[str], op_domain: str = "",
-        op_version: int | None = None, **attrs: Any,
+        self,
+        kind: str,
+        inputs: list[str],
+        outputs: list[str],
+        op_domain: str = "",
+        op_version: int | None = None,
+        **attrs: Any,
     ) -> None:
         from onnx import helper
 
@@ -143,8 +148,12 @@ def _xgboost_trees(model: dict[str, Any], targets: int) -> Forest:
         weight = 1.0 if drop is None else drop[position]
         leaf[at_leaf, trees["tree_info"][position]] = values[at_leaf] * weight
         forest.add(
-            left, np.array(tree["right_children"]), np.array(tree["split_indices"]), values,
-            np.array(tree["default_left"]), leaf,
+            left,
+            np.array(tree["right_children"]),
+            np.array(tree["split_indices"]),
+            values,
+            np.array(tree["default_left"]),
+            leaf,
         )
     return forest
 
@@ -225,4 +234,3 @@ def write_wrapper(model: Any, writer: Writer, matrix: str) -> str:
     if best is not None:
         booster = booster[: int(best) + 1]
     return write_xgboost(booster, writer, matrix, probabilities)
-

@@ -79,7 +79,9 @@ def _place(encoder: Any, position: int) -> tuple[int, int]:
     return position, 1
 
 
-def look_up(writer: Writer, column: str, text: bool, encoder: Any, position: int, missing: str) -> str:
+def look_up(
+    writer: Writer, column: str, text: bool, encoder: Any, position: int, missing: str
+) -> str:
     """Writes the look-up of one column.
 
     Args:
@@ -106,7 +108,9 @@ def look_up(writer: Writer, column: str, text: bool, encoder: Any, position: int
 def _one_hot(writer: Writer, flat: str, table: Array) -> str:
     """A one-hot table too big to be stored: position of the one, then OneHot."""
     depth = table.shape[1]
-    places = np.where(np.nansum(table, axis=1) > 0, np.nanargmax(np.nan_to_num(table), axis=1), depth)
+    places = np.where(
+        np.nansum(table, axis=1) > 0, np.nanargmax(np.nan_to_num(table), axis=1), depth
+    )
     place = writer.node("Gather", [writer.constant(places.astype(np.int64)), flat], axis=0)
     values = writer.constant(np.array([0, 1], dtype=np.float32))
     hot = writer.node("OneHot", [place, writer.constant(np.array([depth])), values], axis=-1)
@@ -114,7 +118,12 @@ def _one_hot(writer: Writer, flat: str, table: Array) -> str:
 
 
 def _index(
-    writer: Writer, column: str, text: bool, known: list[Any], gone: int | None, unknown: int,
+    writer: Writer,
+    column: str,
+    text: bool,
+    known: list[Any],
+    gone: int | None,
+    unknown: int,
     missing: str,
 ) -> str:
     """Index `(rows, 1)` of a column's values in the table of answers."""
@@ -126,16 +135,26 @@ def _index(
         if not keys:
             keys, numbers = [_UNKNOWN_TEXT], [unknown]
         return writer.node(
-            "LabelEncoder", [column], op_domain=ML, op_version=2, keys_strings=keys,
-            values_int64s=numbers, default_int64=unknown,
+            "LabelEncoder",
+            [column],
+            op_domain=ML,
+            op_version=2,
+            keys_strings=keys,
+            values_int64s=numbers,
+            default_int64=unknown,
         )
     values = [float(c) for c in known]
     if any(abs(v) > _EXACT or v != float(np.float32(v)) for v in values):
         raise NotImplementedError("numeric categories that float32 cannot tell apart")
     column = writer.cast(column, np.float32)
     index = writer.node(
-        "LabelEncoder", [column], op_domain=ML, op_version=2, keys_floats=values or [0.0],
-        values_int64s=numbers or [unknown], default_int64=unknown,
+        "LabelEncoder",
+        [column],
+        op_domain=ML,
+        op_version=2,
+        keys_floats=values or [0.0],
+        values_int64s=numbers or [unknown],
+        default_int64=unknown,
     )
     if gone is None:
         return index

@@ -27,8 +27,14 @@ class Forest:
     trees: int = 0
 
     def add(
-        self, left: Array, right: Array, feature: Array, threshold: Array, missing_left: Array,
-        leaf: Array, categories: dict[int, tuple[list[int], bool]] | None = None,
+        self,
+        left: Array,
+        right: Array,
+        feature: Array,
+        threshold: Array,
+        missing_left: Array,
+        leaf: Array,
+        categories: dict[int, tuple[list[int], bool]] | None = None,
     ) -> None:
         """Adds one tree.
 
@@ -66,9 +72,7 @@ class Forest:
                     self.rows.append(row)
             else:
                 tracks = int(missing_left[node])
-                row = (
-                    tree, node, column, self.mode, float(threshold[node]), yes, no, tracks
-                )
+                row = (tree, node, column, self.mode, float(threshold[node]), yes, no, tracks)
                 self.rows.append(row)
 
     def write(self, writer: Writer, matrix: str, base: Array, *, exact: bool) -> str:
@@ -92,27 +96,42 @@ class Forest:
         tree, node, feature, mode, value, yes, no, missing = zip(*self.rows, strict=True)
         w_tree, w_node, w_target, weight = zip(*self.weights, strict=True)
         attrs: dict[str, Any] = {
-            "nodes_treeids": tree, "nodes_nodeids": node, "nodes_featureids": feature,
-            "nodes_modes": mode, "nodes_truenodeids": yes, "nodes_falsenodeids": no,
-            "nodes_missing_value_tracks_true": missing, "target_treeids": w_tree,
-            "target_nodeids": w_node, "target_ids": w_target, "n_targets": self.targets,
-            "aggregate_function": "SUM", "post_transform": "NONE",
+            "nodes_treeids": tree,
+            "nodes_nodeids": node,
+            "nodes_featureids": feature,
+            "nodes_modes": mode,
+            "nodes_truenodeids": yes,
+            "nodes_falsenodeids": no,
+            "nodes_missing_value_tracks_true": missing,
+            "target_treeids": w_tree,
+            "target_nodeids": w_node,
+            "target_ids": w_target,
+            "n_targets": self.targets,
+            "aggregate_function": "SUM",
+            "post_transform": "NONE",
         }
         if np.dtype(writer.dtype) == np.float64:
             for key, values in (
-                ("nodes_values", value), ("target_weights", weight), ("base_values", base),
+                ("nodes_values", value),
+                ("target_weights", weight),
+                ("base_values", base),
             ):
                 array = np.asarray(values, dtype=np.float64)
                 attrs[f"{key}_as_tensor"] = numpy_helper.from_array(array, key)
         else:
-            values32 = round_down(np.asarray(value)) if exact else np.float32(value)
+            values64 = np.asarray(value, dtype=np.float64)
+            values32: Array = round_down(values64) if exact else values64.astype(np.float32)
             attrs["nodes_values"] = [float(v) for v in values32]
             attrs["target_weights"] = weight
             attrs["base_values"] = [float(v) for v in base]
         output: str = writer.scope.get_unique_variable_name("trees")
         made = helper.make_node(
-            "TreeEnsembleRegressor", [matrix], [output], domain=ML,
-            name=writer.scope.get_unique_operator_name("TreeEnsembleRegressor"), **attrs,
+            "TreeEnsembleRegressor",
+            [matrix],
+            [output],
+            domain=ML,
+            name=writer.scope.get_unique_operator_name("TreeEnsembleRegressor"),
+            **attrs,
         )
         writer.container.nodes.append(made)
         writer.container.node_domain_version_pair_sets.add((ML, 3))

@@ -7,7 +7,6 @@ import numpy as np
 from trimgate.models._inputs import SCORES
 
 
-
 def finish(proto: Any, output: str, *, last_column: bool = False) -> Any:
     """Makes `output` the only output, calls it `scores`, and drops what nobody needs.
 

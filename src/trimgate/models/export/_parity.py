@@ -78,31 +78,54 @@ def compare(expected: Array, found: Array, tolerance: Tolerance, *, regression: 
         close = float((difference.max(axis=1) <= limit).mean())
         agreement = float((expected.argmax(axis=1) == found.argmax(axis=1)).mean())
     return Parity(
-        rows=len(expected), max_difference=float(difference.max()),
-        mean_difference=float(difference.mean()), close=close, agreement=agreement,
+        rows=len(expected),
+        max_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        close=close,
+        agreement=agreement,
     )
 
 
-def run_onnx(path: Path, info: ModelInfo, inputs: Mapping[str, Array]) -> Array:
-    """Raw scores of an ONNX file from ONNX Runtime, as it is (no optimization).
+def open_session(model: Path | bytes) -> Any:
+    """An `onnxruntime.InferenceSession` on one thread.
 
     Raises:
-        NotApplicable: ONNX Runtime cannot load or run it.
+        NotApplicable: ONNX Runtime cannot load it.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
+    content = str(model) if isinstance(model, Path) else model
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        return np.asarray(session.run([info.score_output], dict(inputs))[0])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     # its exceptions have no base of their own
     except Exception as error:
         line = " ".join(str(error).split())[:300]
-        raise NotApplicable(f"ONNX Runtime cannot run the converted model: {line}") from error
+        raise NotApplicable(f"ONNX Runtime cannot load the model: {line}") from error
+
+
+def run_session(session: Any, output: str | None, inputs: Mapping[str, Array]) -> Array:
+    """One output of a session.
+
+    Raises:
+        NotApplicable: It fails on these inputs.
+    """
+    try:
+        return np.asarray(session.run([output], dict(inputs))[0])
+    except Exception as error:
+        line = " ".join(str(error).split())[:300]
+        raise NotApplicable(f"ONNX Runtime cannot run the model: {line}") from error
+
+
+def run_onnx(path: Path, info: ModelInfo, inputs: Mapping[str, Array]) -> Array:
+    """Raw scores of an ONNX file from ONNX Runtime.
+
+    Raises:
+        NotApplicable: ONNX Runtime cannot load or run it.
+    """
+    return run_session(open_session(path), info.score_output, inputs)
 
 
 def scores_of(raw: Array, info: ModelInfo) -> Array:

@@ -74,9 +74,7 @@ def convert(model: Any, info: ModelInfo, opset: int) -> Any:
     return rename_inputs(finish(proto, output, last_column=last), names)
 
 
-def _own(
-    model: Any, dtype: Any
-) -> tuple[dict[type, Any], dict[type, Any], dict[type, Any]]:
+def _own(model: Any, dtype: Any) -> tuple[dict[type, Any], dict[type, Any], dict[type, Any]]:
     """Converters, shape calculators and parsers that replace those of skl2onnx."""
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import (
@@ -143,9 +141,7 @@ def _positions(columns: Any, features: list[str]) -> list[int]:
     return [features.index(c) if isinstance(c, str) else int(c) % len(features) for c in listed]
 
 
-def _options(
-    model: Any, info: ModelInfo, parsers: dict[type, Any]
-) -> dict[int, dict[str, Any]]:
+def _options(model: Any, info: ModelInfo, parsers: dict[type, Any]) -> dict[int, dict[str, Any]]:
     """No ZipMap, and raw scores where the model has no probabilities."""
     if info.task == "regression":
         return {}
@@ -176,5 +172,7 @@ def _steps(model: Any) -> list[Any]:
 def _culprit(error: Exception) -> str:
     import re
 
-    found = re.search(r"type '?<class '([\w.]+)'>", str(error)) or re.search(r"'([\w.]+)'", str(error))
+    found = re.search(r"type '?<class '([\w.]+)'>", str(error)) or re.search(
+        r"'([\w.]+)'", str(error)
+    )
     return found.group(1).rsplit(".", 1)[-1] if found else str(error).splitlines()[0][:200]

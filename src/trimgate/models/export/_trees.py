@@ -21,8 +21,12 @@ Array = NDArray[Any]
 def add_tree(forest: Forest, tree: Any, leaf: Array) -> None:
     """Adds a `sklearn.tree._tree.Tree`; `leaf` is `(nodes, targets)`."""
     forest.add(
-        tree.children_left, tree.children_right, tree.feature, tree.threshold,
-        tree.missing_go_to_left, leaf,
+        tree.children_left,
+        tree.children_right,
+        tree.feature,
+        tree.threshold,
+        tree.missing_go_to_left,
+        leaf,
     )
 
 
@@ -198,8 +202,11 @@ def _write_label(writer: Writer, model: Any, operator: Any) -> None:
     best = writer.node("ArgMax", [operator.outputs[1].full_name], axis=1, keepdims=0)
     classes = np.asarray(model.classes_)
     kind = object if is_text(operator.outputs[0]) else np.int64
-    table = writer.constant(np.array([str(c) for c in classes], dtype=object)
-                            if kind is object else classes.astype(np.int64))
+    table = writer.constant(
+        np.array([str(c) for c in classes], dtype=object)
+        if kind is object
+        else classes.astype(np.int64)
+    )
     writer.node("Gather", [table, best], operator.outputs[0].full_name, axis=0)
 
 

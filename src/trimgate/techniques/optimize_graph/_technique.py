@@ -1,14 +1,14 @@
 """The technique `optimize_graph`."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import NotApplicable
-from trimgate.models import build_inputs, directory, export_onnx, load_trainable
+from trimgate.models import build_inputs, directory, export_onnx, load_trainable, sample_rows
 from trimgate.models.directory import ONNX_FILE, ModelInfo, RuntimeChoice
 from trimgate.models.export import PARITY_ROWS, Parity, Tolerance, compare, run_onnx, scores_of
 from trimgate.targets import Target
@@ -50,9 +50,13 @@ class OptimizeGraph(Technique[OptimizeGraphConfig]):
         if not {"onnxruntime", "openvino"} & set(target.runtimes):
             return f"the target {target.name} runs no engine that reads ONNX"
         if config.level == "extended" and "onnxruntime" not in target.runtimes:
-            return f"level extended is for ONNX Runtime, which the target {target.name} does not run"
+            return (
+                f"level extended is for ONNX Runtime, which the target {target.name} does not run"
+            )
         if info.framework == "onnx" and not info.has_onnx:
             return "the model has neither a trainable form nor ONNX"
+        if any(name.startswith(f"{ONNX_FILE}.") for name in info.files):
+            return "the weights of the ONNX form are outside its file"
         return None
 
     def apply(
@@ -69,18 +73,16 @@ class OptimizeGraph(Technique[OptimizeGraphConfig]):
             raw = partial / "raw.onnx"
             if parent.has_onnx:
                 raw.write_bytes((source / ONNX_FILE).read_bytes())
-                changes: dict[str, object] = {}
-                note = dict(parent.notes.get(self.name, {}))
+                changes: dict[str, Any] = {}
+                note: dict[str, Any] = dict(parent.notes.get(self.name, {}))
             else:
                 model = load_trainable(source, parent)
                 changes = export_onnx(
                     model, parent, sample, raw, opset=config.opset, tolerance=tolerance
                 )
-                note = changes.pop("notes")[self.name]  # type: ignore[index]
-            record = child(
-                parent, config, **changes,
-                runtime=_runtime(parent, context.target),
-            )
+                note = changes.pop("notes")[self.name]
+            runtime = _runtime(parent, context.target)
+            record = child(parent, config, **changes, runtime=runtime)
             optimize_file(raw, partial / ONNX_FILE, config.level)
             optimized = _verify(raw, partial / ONNX_FILE, record, sample, tolerance)
             raw.unlink()
@@ -105,8 +107,6 @@ def _runtime(parent: ModelInfo, target: Target) -> RuntimeChoice:
 
 def _sample(context: Context) -> Dataset:
     """Rows of the validation split, spread over it, and of the training split where it is small."""
-    from trimgate.models import sample_rows
-
     rows = sample_rows(context.validation, PARITY_ROWS)
     lacking = PARITY_ROWS - len(rows)
     if lacking <= 0 or len(context.train) == 0:

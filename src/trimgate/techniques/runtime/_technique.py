@@ -48,7 +48,8 @@ class RuntimeConfig(StepConfig):
 
     def title(self) -> str:
         """The engine, and the precision where it is not the usual one."""
-        return self.engine if self.precision == "f32" else f"{self.engine} {self.precision}"
+        name = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}.get(self.engine, self.engine)
+        return name if self.precision == "f32" else f"{name} {self.precision.upper()}"
 
 
 class RuntimeTechnique(Technique[RuntimeConfig]):
