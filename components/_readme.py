@@ -48,9 +48,7 @@ def readme(file: Path) -> str:
     rows = []
     positional = function.args.args
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(function.args.defaults))
-    for argument, default in zip(
-        positional, [*defaults, *function.args.defaults], strict=True
-    ):
+    for argument, default in zip(positional, [*defaults, *function.args.defaults], strict=True):
         kind = ast.unparse(argument.annotation).replace("dsl.", "") if argument.annotation else ""
         shown = "" if default is None else f"`{ast.unparse(default)}`"
         rows.append(f"| `{argument.arg}` | `{kind}` | {shown} | {described[argument.arg]} |")
@@ -105,7 +103,7 @@ def _parameters(config: type[Any]) -> str:
     for key, field in config.model_fields.items():
         if key == "technique":
             continue
-        default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+        default = "required" if field.is_required() else f"`{_shown(field.get_default(call_default_factory=True))}`"
         rows.append(f"| `{key}` | {default} | {described.get(key, '')} |")
     return "\n".join(rows)
 

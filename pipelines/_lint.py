@@ -77,9 +77,7 @@ def _dag(
                 )
         inner = components.get(task.get("componentRef", {}).get("name", ""), {})
         if "dag" in inner:
-            yield from _dag(
-                inner, components, f"{place}.", loop=loop or iterates, handled=handler
-            )
+            yield from _dag(inner, components, f"{place}.", loop=loop or iterates, handled=handler)
 
 
 def _outer_outputs(task: dict[str, Any]) -> bool:

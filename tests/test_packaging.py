@@ -8,7 +8,11 @@ import yaml
 import trimgate
 
 ROOT = Path(__file__).parents[1]
-SOURCES = {"trimgate": ROOT / "src/trimgate", "trimgate.components": ROOT / "components", "trimgate.pipelines": ROOT / "pipelines"}
+SOURCES = {
+    "trimgate": ROOT / "src/trimgate",
+    "trimgate.components": ROOT / "components",
+    "trimgate.pipelines": ROOT / "pipelines",
+}
 
 
 def test_every_package_is_listed():
@@ -27,7 +31,9 @@ COMPONENTS = sorted(ROOT.glob("components/*/*/component.py"))
 @pytest.mark.parametrize("file", COMPONENTS, ids=lambda f: f.parent.name)
 def test_component_folder(file):
     text = file.read_text()
-    assert re.findall(r'base_image="([^"]+)"', text) == [f"trimgate/python-core:{trimgate.__version__}"]
+    assert re.findall(r'base_image="([^"]+)"', text) == [
+        f"trimgate/python-core:{trimgate.__version__}"
+    ]
     assert "install_kfp_package=False" in text
     metadata = yaml.safe_load(file.with_name("metadata.yaml").read_text())
     assert metadata["name"] == file.parent.name

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from kfp import compiler, dsl
-
 from trimgate.components.data_processing.load_data import load_data
 from trimgate.components.deployment.check_serving import check_serving
 from trimgate.components.deployment.promote import promote
@@ -24,9 +23,10 @@ from trimgate.components.evaluation.gate import gate
 from trimgate.components.evaluation.report import report
 from trimgate.components.evaluation.select import select
 from trimgate.components.training.import_model import import_model
-from trimgate.config import DATA_PATHS
 from trimgate.pipelines._lint import check
 from trimgate.pipelines.optimize._steps import technique_component, technique_parameters
+
+from trimgate.config import DATA_PATHS
 from trimgate.plan import Plan
 from trimgate.recipes import Node, trie
 
@@ -266,9 +266,10 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
             settle(reject(verdict=verdict, fail_on_reject=fail_on_reject), "reject", cache=False)
         return _Outputs(verdict, card.outputs["files"], winner, splits["validation"])
 
-    return dsl.pipeline(
+    pipeline: Callable[..., Any] = dsl.pipeline(
         name=f"optimize-{config.name}", description=f"trimgate: {config.name} for {target['name']}"
     )(optimize)
+    return pipeline
 
 
 def compile_yaml(plan: Plan, path: str | Path, *, images: str = "") -> None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from trimgate._yaml import read_yaml
 from trimgate.errors import InvalidInput
 from trimgate.judge.benchmark import BenchmarkSettings
 from trimgate.judge.policy import GatePolicy
@@ -223,20 +223,7 @@ def load_config(path: str | Path) -> Config:
         InvalidInput: The file is missing, is not YAML, has an unknown key or a wrong value.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InvalidInput(
-            "the file is missing", file=path, mend="`trimgate init --model M --data D` writes one"
-        )
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not text"
-        raise InvalidInput(f"is not YAML{where}: {problem}", file=path) from error
-    if not isinstance(raw, dict):
-        raise InvalidInput("must be a mapping with `name`, `model` and `data`", file=path)
-    return resolve_paths(parse_config(raw, file=path), path.resolve().parent)
+    return resolve_paths(parse_config(read_yaml(path), file=path), path.resolve().parent)
 
 
 def parse_config(raw: Mapping[str, Any], *, file: str | Path | None = None) -> Config:
@@ -259,9 +246,7 @@ def resolve_paths(config: Config, folder: Path) -> Config:
             return value
         return os.path.normpath(folder / Path(value).expanduser())
 
-    data = config.data.model_copy(
-        update={k: absolute(getattr(config.data, k)) for k in DATA_PATHS}
-    )
+    data = config.data.model_copy(update={k: absolute(getattr(config.data, k)) for k in DATA_PATHS})
     model = config.model.model_copy(update={"path": absolute(config.model.path)})
     promote = config.promote.model_copy(update={"store": absolute(config.promote.store)})
     uri = config.mlflow.tracking_uri
@@ -307,7 +292,9 @@ def _explain(
         error.errors(), key=lambda e: (e["type"] != "extra_forbidden", -len(e["loc"]))
     )
     first = problems[0]
-    location = [str(part) for part in first["loc"] if not str(part).startswith(("literal[", "tuple["))]
+    location = [
+        str(part) for part in first["loc"] if not str(part).startswith(("literal[", "tuple["))
+    ]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInput):
         key = ".".join([*location, *([cause.key] if cause.key else [])])

@@ -30,7 +30,7 @@ def writing(path: str | Path) -> Iterator[Path]:
         yield partial
         if path.exists():
             path.rmdir()
-        os.replace(partial, path)
+        partial.replace(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -1,15 +1,16 @@
 """Checks everything that a user gave before any work starts, and decides what will be done."""
 
+import contextlib
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimgate.config import DATA_PATHS, Config, is_remote
+from trimgate.config import DATA_PATHS, Config, ModelSection, is_remote
 from trimgate.data import Dataset, Splits, load_splits
 from trimgate.environment import cpu_flags
-from trimgate.errors import InvalidInput, NotApplicable
+from trimgate.errors import InvalidInput, MissingExtra, NotApplicable
 from trimgate.judge.metrics import compute, default_metric, higher_is_better, names, spec
 from trimgate.judge.policy import GatePolicy, default_policy
 from trimgate.models import ModelSource, import_model
@@ -62,22 +63,19 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
                 mend="give a local copy (a sample of the rows will do) and name the remote one "
                 "when you submit",
             )
-    splits = load_data(config)
-    with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
-        directory = Path(folder, "model")
-        model = import_model(
-            model_source(config), splits.train.take(slice(0, 2000)), directory
-        )
-        check_rows(model, splits, directory)
-        metric = config.metric or default_metric(model.task, splits.train.labels)
-        policy = config.gate or _default_policy(metric, model, splits.validation, directory)
-    try:
+    with _named(config, file):
+        for path in local_inputs(config).values():
+            if Path(path).is_dir():
+                raise InvalidInput("is a folder", file=path, mend="name a file in it")
+        splits = load_data(config)
+        with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
+            directory = Path(folder, "model")
+            model = import_model(model_source(config), splits.train.take(slice(0, 2000)), directory)
+            check_rows(model, splits, directory)
+            metric = config.metric or default_metric(model.task, splits.train.labels)
+            policy = config.gate or _default_policy(metric, model, splits.validation, directory)
         _check_metrics([("metric", metric), *_policy_metrics(policy)], model.task)
         recipes, refused = plan_recipes(config.recipes, model, config.target, cpu_flags())
-    except InvalidInput as error:
-        raise type(error)(
-            error.problem, file=file, key=error.key, value=error.value, mend=error.mend
-        ) from error
     return Plan(
         config=config,
         model=model,
@@ -88,6 +86,30 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
         data_digest=files_digest(data_files(config)),
         model_digest=model_digest(model_source(config)),
     )
+
+
+@contextlib.contextmanager
+def _named(config: Config, file: str | Path | None) -> Iterator[None]:
+    """Messages name the config file and the key in it, and then the file that the key names."""
+    try:
+        yield
+    except InvalidInput as error:
+        if file is None:
+            raise
+        if isinstance(error, MissingExtra):
+            raise
+        keys = {str(path): key for key, path in local_inputs(config).items()}
+        key, problem = error.key, error.problem
+        if error.file is None and key in ModelSection.model_fields:
+            key = f"model.{key}"
+        elif key is None or key.partition(".")[0] not in Config.model_fields:
+            # a column or a tensor, or nothing: what is wrong is the file's content
+            problem = problem if key is None else f"{key}: {problem}"
+            key = keys.get(error.file or "", "model.path")
+        if error.file is not None:
+            problem = f"{error.file}: {problem}"
+        error.file, error.key, error.problem = str(file), key, problem
+        raise
 
 
 def model_digest(source: ModelSource) -> str:
@@ -215,8 +237,8 @@ def check_rows(model: ModelInfo, splits: Splits, directory: Path) -> None:
                 if not good:
                     raise InvalidInput(
                         f"{int(odd.sum())} of {len(data)} {name} rows have missing or infinite "
-                        f"values there, and the model {reason}",
-                        key=column,
+                        f"values in the column {column!r}, and the model {reason}",
+                        key="data",
                         mend="remove those rows, or bring a pipeline that imputes",
                     )
     finally:

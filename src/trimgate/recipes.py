@@ -92,6 +92,10 @@ def title(steps: Sequence[StepConfig]) -> str:
     return " → ".join(words) if words else "ONNX"
 
 
+def _step_title(step: StepConfig) -> str:
+    return "ONNX" if step.technique == "optimize_graph" else step.title()
+
+
 def plan_recipes(
     wanted: str | Sequence[RecipeSection], info: ModelInfo, target: Target, flags: frozenset[str]
 ) -> tuple[list[Recipe], dict[str, str]]:
@@ -150,7 +154,8 @@ def trie(recipes: Sequence[Recipe]) -> Node:
         for depth, step in enumerate(recipe.steps):
             found = next((c for c in node.children if c.step == step), None)
             if found is None:
-                found = Node(step, title(recipe.steps[: depth + 1]))
+                done = [_step_title(s) for s in recipe.steps[: depth + 1]]
+                found = Node(step, " → ".join(done))
                 node.children.append(found)
             node = found
         node.recipes.append(recipe.name)

@@ -13,13 +13,15 @@ import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from trimgate.data.dataset import Array, Dataset
 from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.judge import records
+from trimgate.judge.selection import Objective
 from trimgate.models.directory import ModelInfo, read, writing
 from trimgate.targets import Target
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("trimgate.tasks")
 
+Split = Literal["validation", "test"]
 REFUSED = "refused.json"
 _EVALUATION = "evaluation.json"
 _PREDICTIONS = "predictions.parquet"
@@ -39,10 +42,12 @@ _CHUNK = 4096
 def start() -> None:
     """Sets up plain timestamped lines for a task's process, whatever its root logger does."""
     from trimgate.models import own_process
+    from trimgate.processes import end_with_reader
 
     logger = logging.getLogger("trimgate")
     if logger.handlers:
         return
+    end_with_reader()
     own_process()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
@@ -262,7 +267,7 @@ def evaluate(
         info.labels,
         name=name,
         model=info.digest,
-        split=split,
+        split=TypeAdapter(Split).validate_python(split),
         data=digest(data),
         task=info.task,
         primary=metric,
@@ -379,7 +384,7 @@ def select(
     selection = select(
         evaluation,
         entries,
-        objective=objective,
+        objective=TypeAdapter(Objective).validate_python(objective),
         policy=GatePolicy.model_validate(dict(policy)),
         baseline_uri=baseline_uri,
     )

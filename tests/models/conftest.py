@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 
 from trimgate.data.dataset import Dataset
-from trimgate.models import ModelSource, build_inputs, export_onnx, import_model, load_trainable
-from trimgate.models import predict_native, to_scores
+from trimgate.models import (
+    ModelSource,
+    build_inputs,
+    export_onnx,
+    import_model,
+    load_trainable,
+    predict_native,
+    to_scores,
+)
 from trimgate.models.directory import ModelInfo
 from trimgate.models.export import run_onnx, scores_of
 

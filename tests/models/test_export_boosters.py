@@ -96,7 +96,7 @@ def test_xgboost_of_another_kind_is_refused(
     objective: str, more: dict[str, Any], round_trip: Trip, cancer: Dataset
 ):
     booster = xgb(objective, matrix(cancer), cancer.labels, **more)
-    with pytest.raises(InvalidInput, match="rank:pairwise|gblinear"):
+    with pytest.raises(InvalidInput, match=r"rank:pairwise|gblinear"):
         round_trip(booster.save_model, ".json", cancer)
 
 
@@ -159,5 +159,5 @@ def test_names_that_differ_are_named(round_trip: Trip, cancer: Dataset):
     names = [*list(cancer.features)[:-1], "other"]
     data = xgboost.DMatrix(matrix(cancer), cancer.labels, feature_names=names)
     booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, data, 2)
-    with pytest.raises(InvalidInput, match="lacks other.*does not know x29"):
+    with pytest.raises(InvalidInput, match=r"lacks other.*does not know x29"):
         round_trip(booster.save_model, ".json", cancer)

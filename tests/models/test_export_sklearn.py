@@ -14,8 +14,16 @@ Trip = Callable[..., Any]
 
 
 def estimators() -> dict[str, Callable[[], Any]]:
-    from sklearn import calibration, ensemble, linear_model, naive_bayes, neighbors
-    from sklearn import neural_network, svm
+    from sklearn import (
+        calibration,
+        discriminant_analysis,
+        ensemble,
+        linear_model,
+        naive_bayes,
+        neighbors,
+        neural_network,
+        svm,
+    )
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -39,6 +47,7 @@ def estimators() -> dict[str, Callable[[], Any]]:
             voting="soft",
         ),
         "naive bayes": naive_bayes.GaussianNB,
+        "discriminant": discriminant_analysis.LinearDiscriminantAnalysis,
         "neighbours": lambda: scaled(neighbors.KNeighborsClassifier()),
     }
 
@@ -53,7 +62,16 @@ def test_binary(name: str, skops_trip: Trip, cancer: Dataset):
 
 
 @pytest.mark.parametrize(
-    "name", ["logistic", "gradient boosting", "hist gradient boosting", "forest", "svc", "mlp"]
+    "name",
+    [
+        "logistic",
+        "gradient boosting",
+        "hist gradient boosting",
+        "forest",
+        "svc",
+        "mlp",
+        "discriminant",
+    ],
 )
 def test_multiclass_with_text_labels(name: str, skops_trip: Trip, iris: Dataset):
     info, onnx, difference = skops_trip(estimators()[name](), iris)
@@ -183,8 +201,14 @@ def test_unknown_categories_and_missing_text(tmp_path: Path, mixed: Dataset):
     """Rows with what training never saw get what the native pipeline says."""
     import skops.io
 
-    from trimgate.models import ModelSource, build_inputs, export_onnx, import_model
-    from trimgate.models import load_trainable, predict_native
+    from trimgate.models import (
+        ModelSource,
+        build_inputs,
+        export_onnx,
+        import_model,
+        load_trainable,
+        predict_native,
+    )
     from trimgate.models.export import run_onnx
 
     model = mixed_pipelines()["most frequent, one-hot"]().fit(mixed.frame(), mixed.labels)
@@ -243,9 +267,9 @@ def test_booster_as_last_step(kind: str, skops_trip: Trip, mixed: Dataset):
 
 
 def test_what_cannot_be_converted_is_named(skops_trip: Trip, cancer: Dataset, tmp_path: Path):
+    from sklearn.neighbors import NearestCentroid
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    from sklearn.neighbors import NearestCentroid
 
     model = make_pipeline(StandardScaler(), NearestCentroid())
     with pytest.raises(NotApplicable, match="NearestCentroid"):

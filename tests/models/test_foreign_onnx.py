@@ -118,7 +118,7 @@ def test_one_input_per_column(mixed: Dataset, tmp_path: Path):
     other = Dataset(
         {"city of": data.features["city of"], "score": data.features["scores"]}, data.labels
     )
-    with pytest.raises(InvalidInput, match="lacks scores.*does not know score"):
+    with pytest.raises(InvalidInput, match=r"lacks scores.*does not know score"):
         bring(proto, other, tmp_path / "other")
 
 
@@ -160,7 +160,7 @@ def test_scores_that_do_not_fit_the_labels(iris: Dataset, tmp_path: Path):
 
 
 def test_output_must_exist(flowers: Dataset, tmp_path: Path):
-    with pytest.raises(InvalidInput, match="score_output = 'nope'.*it has out"):
+    with pytest.raises(InvalidInput, match=r"score_output = 'nope'.*it has out"):
         bring(dense("rows"), flowers, tmp_path, score_output="nope")
 
 

@@ -194,3 +194,26 @@ def test_not_fitted_and_no_predictor(cancer: Dataset, tmp_path: Path):
     x = np.stack(list(cancer.features.values()), axis=1)
     skops.io.dump(StandardScaler().fit(x), tmp_path / "m.skops")
     assert "neither a classifier" in refused(tmp_path / "m.skops", cancer)
+
+
+@pytest.mark.parametrize("suffix", [".ubj", ".txt"])
+def test_damage_that_ends_the_process_of_the_library(suffix: str, cancer: Dataset, tmp_path: Path):
+    """Whole in its outline, wrong inside: one line, and this process lives on."""
+    x = np.stack(list(cancer.features.values()), axis=1)
+    file = tmp_path / f"m{suffix}"
+    if suffix == ".ubj":
+        import xgboost
+
+        parameters = {"objective": "binary:logistic", "nthread": 1}
+        xgboost.train(parameters, xgboost.DMatrix(x, cancer.labels), 3).save_model(file)
+        content = file.read_bytes()
+        place = content.index(b"left_children") + len(b"left_children") + 12
+        damaged = content[:place] + b"\x7f" * 12 + content[place + 12 :]
+    else:
+        import lightgbm
+
+        parameters = {"objective": "binary", "verbose": -1, "num_threads": 1}
+        lightgbm.train(parameters, lightgbm.Dataset(x, cancer.labels), 3).save_model(file)
+        damaged = file.read_bytes().replace(b"threshold=", b"thresholx=", 1)
+    file.write_bytes(damaged)
+    assert "read" in refused(file, cancer)

@@ -11,10 +11,10 @@ TOKEN = "token-that-must-not-be-logged"
 class KubeflowApi(BaseHTTPRequestHandler):
     """Speaks the calls of the Kubeflow Pipelines API that a submission makes."""
 
-    def do_GET(self):  # noqa: N802 (the base class names it)
+    def do_GET(self):
         self._answer(None)
 
-    def do_POST(self):  # noqa: N802
+    def do_POST(self):
         length = int(self.headers.get("Content-Length", 0))
         self._answer(json.loads(self.rfile.read(length)))
 

@@ -1,5 +1,5 @@
-from kfp import compiler, dsl
 import pytest
+from kfp import compiler, dsl
 
 from trimgate.errors import InvalidInput
 from trimgate.ops.kfp_submit import submit
@@ -14,9 +14,7 @@ def use(model_uri: str, mlflow_tracking_uri: str):
 
 
 @dsl.pipeline(name="tiny")
-def tiny(
-    model_uri: str = "/home/me/m.skops", mlflow_tracking_uri: str = "sqlite:///mlflow.db"
-):
+def tiny(model_uri: str = "/home/me/m.skops", mlflow_tracking_uri: str = "sqlite:///mlflow.db"):
     use(model_uri=model_uri, mlflow_tracking_uri=mlflow_tracking_uri)
 
 
@@ -58,7 +56,9 @@ def test_the_experiment_is_found_again(kubeflow, package):
 
 
 def test_wrong_token(kubeflow, package):
-    with pytest.raises(InvalidInput, match=r"the server refused \(401 .*give a valid token") as caught:
+    with pytest.raises(
+        InvalidInput, match=r"the server refused \(401 .*give a valid token"
+    ) as caught:
         submit(package, host=kubeflow.url, token="wrong", arguments=REMOTE)
     assert "wrong" not in str(caught.value)
     assert kubeflow.state["runs"] == []
@@ -73,7 +73,10 @@ def test_nobody_answers(package):
     ("arguments", "said"),
     [
         ({**REMOTE, "modle_uri": "x"}, "modle_uri: the pipeline has no such parameter"),
-        ({"mlflow_tracking_uri": "http://m"}, "model_uri = '/home/me/m.skops': lies on this machine"),
+        (
+            {"mlflow_tracking_uri": "http://m"},
+            "model_uri = '/home/me/m.skops': lies on this machine",
+        ),
         ({"model_uri": "s3://m/x"}, "mlflow_tracking_uri = 'sqlite:///mlflow.db': lies on this"),
     ],
 )

@@ -1,11 +1,11 @@
 """Each trap is planted in a pipeline that kfp itself compiles."""
 
-from kfp import compiler, dsl
 import pytest
 import yaml
+from kfp import compiler, dsl
+from trimgate.pipelines._lint import check, problems
 
 from trimgate.errors import InvalidInput
-from trimgate.pipelines._lint import check, problems
 
 NAMED = __import__("typing").NamedTuple("Two", [("first", str), ("second", str)])
 

@@ -71,13 +71,22 @@ def _table(data: Any, kind: type, names: Iterable[Any], folder: Path, **fields: 
     labels = data.target.astype(np.int64 if classifier else np.float64)
     rows = Dataset(dict(zip(names, data.data.T, strict=True)), labels)
     spec = TensorSpec(
-        name="X", dtype="float32", shape=(-1, len(names)), features=names,
-        no_nan=names, no_inf=names,
+        name="X",
+        dtype="float32",
+        shape=(-1, len(names)),
+        features=names,
+        no_nan=names,
+        no_inf=names,
     )
     score = [output.name for output in written.graph.output][-1]
     return _example(
-        folder, written.SerializeToString(), rows, inputs=(spec,), score_output=score,
-        family="linear", **fields,
+        folder,
+        written.SerializeToString(),
+        rows,
+        inputs=(spec,),
+        score_output=score,
+        family="linear",
+        **fields,
     )
 
 
@@ -90,8 +99,13 @@ def cancer(tmp_path_factory: pytest.TempPathFactory) -> Example:
     data = load_breast_cancer()
     folder = tmp_path_factory.mktemp("cancer")
     return _table(
-        data, LogisticRegression, data.feature_names, folder,
-        name="cancer", task="binary", labels=(0, 1),
+        data,
+        LogisticRegression,
+        data.feature_names,
+        folder,
+        name="cancer",
+        task="binary",
+        labels=(0, 1),
     )
 
 
@@ -104,8 +118,13 @@ def diabetes(tmp_path_factory: pytest.TempPathFactory) -> Example:
     data = load_diabetes()
     folder = tmp_path_factory.mktemp("diabetes")
     return _table(
-        data, Ridge, data.feature_names, folder,
-        name="diabetes", task="regression", score_kind="value",
+        data,
+        Ridge,
+        data.feature_names,
+        folder,
+        name="diabetes",
+        task="regression",
+        score_kind="value",
     )
 
 
@@ -172,9 +191,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Example:
     rows = Dataset({"image": images}, data.target.astype(np.int64))
     spec = TensorSpec(name="image", dtype="float32", shape=(-1, 1, 8, 8), features=("image",))
     return _example(
-        tmp_path_factory.mktemp("digits"), model.SerializeToString(), rows,
-        inputs=(spec,), score_output="logits", score_kind="logit", labels=tuple(range(10)),
-        name="digits", task="multiclass", family="linear",
+        tmp_path_factory.mktemp("digits"),
+        model.SerializeToString(),
+        rows,
+        inputs=(spec,),
+        score_output="logits",
+        score_kind="logit",
+        labels=tuple(range(10)),
+        name="digits",
+        task="multiclass",
+        family="linear",
     )
 
 

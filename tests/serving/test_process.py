@@ -41,7 +41,8 @@ def test_detached_server_outlives_its_parent_and_is_replaced(cancer, tmp_path):
     )
     subprocess.run(
         [sys.executable, "-c", program, str(cancer.directory), str(state_file)],
-        check=True, timeout=60,
+        check=True,
+        timeout=60,
     )
     first = read_state(state_file)
     assert first is not None
@@ -67,7 +68,9 @@ def test_detached_server_outlives_its_parent_and_is_replaced(cancer, tmp_path):
 def test_stranger_with_the_recorded_number_is_left_alone(server, tmp_path):
     state_file = tmp_path / "server.json"
     state = {
-        **server.address.model_dump(), "pid": os.getpid(), "started": "2026-01-01T00:00:00+00:00",
+        **server.address.model_dump(),
+        "pid": os.getpid(),
+        "started": "2026-01-01T00:00:00+00:00",
         "command": server.command,
     }
     state_file.write_text(json.dumps(state))
@@ -89,7 +92,10 @@ def test_server_ends_with_its_parent(cancer):
     )
     ended = subprocess.run(
         [sys.executable, "-c", program, str(cancer.directory)],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert _ended(int(ended.stdout))
 

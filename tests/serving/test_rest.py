@@ -271,7 +271,10 @@ def test_unloaded_model_is_not_ready_and_can_come_back(app, cancer):
 
 def test_cloud_event(app, cancer):
     event = {
-        "specversion": "1.0", "id": "1", "source": "test", "type": "rows",
+        "specversion": "1.0",
+        "id": "1",
+        "source": "test",
+        "type": "rows",
         "time": "2026-01-01T00:00:00Z",
         "data": {"instances": [_row()]},
     }

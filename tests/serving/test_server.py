@@ -213,9 +213,10 @@ def test_sigterm_answers_open_requests_and_refuses_new_ones(cancer):
 
 
 def test_name_with_a_space(cancer):
-    with start(cancer.directory, name="my model") as server, HttpClient(
-        server.url, "my model"
-    ) as client:
+    with (
+        start(cancer.directory, name="my model") as server,
+        HttpClient(server.url, "my model") as client,
+    ):
         assert len(client.predict([[1.0] * 30])) == 1
 
 
@@ -232,9 +233,20 @@ def test_port_in_use(key, cancer, tmp_path):
         assert raised.value.value == port
         assert "0 chooses a free one" in raised.value.mend
         ended = subprocess.run(
-            [sys.executable, "-m", "trimgate.serving", str(cancer.directory), "--port", "0", key,
-             str(port)],
-            capture_output=True, text=True, check=False, timeout=60,
+            [
+                sys.executable,
+                "-m",
+                "trimgate.serving",
+                str(cancer.directory),
+                "--port",
+                "0",
+                key,
+                str(port),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
         )
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1

@@ -24,9 +24,13 @@ def _spec(dtype, shape, **fields):
 def test_numbers_survive_both_forms(data):
     dtype = data.draw(st.sampled_from(NUMBERS))
     array = data.draw(
-        hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=3, max_side=4), elements=(
-            {"allow_nan": False, "allow_infinity": False} if dtype.startswith("f") else None
-        ))
+        hnp.arrays(
+            dtype,
+            hnp.array_shapes(min_dims=1, max_dims=3, max_side=4),
+            elements=(
+                {"allow_nan": False, "allow_infinity": False} if dtype.startswith("f") else None
+            ),
+        )
     )
     spec = _spec(dtype, array.shape)
     datatype = _tensors.datatype_of(array)
@@ -67,7 +71,11 @@ JSON = st.recursive(
     max_leaves=8,
 )
 MIXED = ModelInfo(
-    name="m", task="regression", family="other", framework="onnx", features=("a", "b", "c"),
+    name="m",
+    task="regression",
+    family="other",
+    framework="onnx",
+    features=("a", "b", "c"),
     inputs=(
         TensorSpec(name="i", dtype="float32", shape=(-1, 1), features=("a",)),
         TensorSpec(name="j", dtype="string", shape=(-1, 1), features=("b",), missing="?"),

@@ -22,7 +22,7 @@ def test_get_gives_the_instance():
 
 
 def test_unknown_technique_names_those_that_exist():
-    with pytest.raises(InvalidInput, match="technique = 'shrink'.*optimize_graph"):
+    with pytest.raises(InvalidInput, match=r"technique = 'shrink'.*optimize_graph"):
         techniques.get("shrink")
 
 

@@ -1,6 +1,7 @@
 """The command line. Each command is a module that is imported when it is called."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -13,6 +14,7 @@ EXIT_PASSED = 0
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_REJECTED = 3
+EXIT_INTERRUPTED = 130
 
 _COMMANDS = ("init", "run", "compile", "submit", "report", "serve", "stop", "doctor", "schema")
 
@@ -24,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process when left out.
 
     Returns:
-        0 passed, 1 failed inside, 2 bad input, 3 rejected (only with `--fail-on-reject`).
+        0 passed, 1 failed inside, 2 bad input, 3 rejected (only with `--fail-on-reject`),
+        130 interrupted.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -40,12 +43,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TrimgateError as error:
         print(f"trimgate: {error}", file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("trimgate: interrupted; the same command goes on from what is done", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except OSError as error:
+        print(f"trimgate: {_storage(error)}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print("trimgate: interrupted; the same command goes on from what is done", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _storage(error: OSError) -> str:
+    """One line about a disk that is full, a folder that is gone, and the like."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            f"{where}{error.strerror}; free some space, and the same command goes on from what "
+            "is done"
+        )
+    return where + " ".join(str(error.strerror or error).split())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -109,9 +109,7 @@ def _first_draft(
     )
     drop = [c for c in columns if c != label and known is not None and c not in known]
     split = (
-        {"method": "temporal", "by": arguments.time}
-        if arguments.time
-        else {"method": "stratified"}
+        {"method": "temporal", "by": arguments.time} if arguments.time else {"method": "stratified"}
     )
     return {
         "name": name.strip("-")[:50].strip("-") or "model",

@@ -30,7 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     out = console()
     began = time.monotonic()
     need("kserve", "serving")
-    with out.status("checking model, rows and recipes") if out.is_terminal else contextlib.nullcontext():
+    with (
+        out.status("checking model, rows and recipes")
+        if out.is_terminal
+        else contextlib.nullcontext()
+    ):
         plan = plan_from(arguments.config)
     if plan.config.mlflow.enabled:
         need("mlflow", "mlflow")
@@ -103,7 +107,7 @@ def _run(
 
 def _serve(config: Config, uri: str, port: int, rows: Path, out: Console) -> None:
     from trimgate.data import Dataset
-    from trimgate.models import read
+    from trimgate.models.directory import read
     from trimgate.serving import curl_example, start
 
     directory = Path(config.promote.store) / uri
@@ -124,6 +128,3 @@ def _serve(config: Config, uri: str, port: int, rows: Path, out: Console) -> Non
 
 def _say(out: Console, key: str, value: str) -> None:
     out.print(Text(f"{key:<8} {value}"), soft_wrap=True)
-
-
-

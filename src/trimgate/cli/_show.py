@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from trimgate.report import CardInput, headline, leaderboard_rows, refused_recipes, verdict_text
 
-_STYLE = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow", "baseline": "bold cyan"}
+_STYLE = {
+    "pass": "bold green",
+    "fail": "bold red",
+    "inconclusive": "bold yellow",
+    "baseline": "bold cyan",
+}
 
 
 def show_result(card: CardInput, html: Path, out: Console) -> None:
@@ -21,18 +27,26 @@ def show_result(card: CardInput, html: Path, out: Console) -> None:
     """
     rows = leaderboard_rows(card.selection, card.candidates, card.baseline_validation)
     batches = sorted({batch for row in rows for batch in row.speedups if batch})
-    table = Table(title=f"{card.name} on {card.target.name} (validation)", title_justify="left")
+    metric = card.selection.metric.replace("_", " ")
+    table = Table(
+        title=f"{card.name} on {card.target.name}: {metric} on the validation rows",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     table.add_column("", justify="right")
-    table.add_column("recipe")
-    for name in (card.selection.metric.replace("_", " "), "vs baseline"):
-        table.add_column(name, justify="right")
+    table.add_column("recipe", overflow="fold")
+    for name in ("metric", "vs baseline"):
+        table.add_column(name, justify="right", no_wrap=True)
     for batch in batches:
-        table.add_column(f"speed, {batch} row{'s' * (batch > 1)}", justify="right")
-    table.add_column("size", justify="right")
-    table.add_column("memory", justify="right")
+        table.add_column(f"{batch} row{'s' * (batch > 1)}", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("memory", justify="right", no_wrap=True)
     for row in rows:
-        speeds = [row.speedups.get(batch) for batch in batches]
-        cells = [row.metric.value, row.difference.value, *(s.value if s else "1.00×" for s in speeds)]
+        cells = [row.metric.value, row.difference.value]
+        cells += [row.speedups[b].value if b in row.speedups else "1×" for b in batches]
         table.add_row(
             "★" if row.winner else row.rank,
             row.name,

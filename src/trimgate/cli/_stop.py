@@ -3,8 +3,8 @@
 import argparse
 
 from trimgate.cli._common import console
-from trimgate.config import load_config
 from trimgate.cli._run import server_state
+from trimgate.config import load_config
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -60,7 +60,9 @@ def as_dataset(columns: dict[str, Array], label: str, drop: tuple[str, ...], fil
             )
     labels = columns[label]
     if labels.ndim > 1:
-        raise InvalidInput("labels must be one value per row", file=file, key="data.label", value=label)
+        raise InvalidInput(
+            "labels must be one value per row", file=file, key="data.label", value=label
+        )
     missing = int(_missing(labels).sum())
     if missing:
         raise InvalidInput(

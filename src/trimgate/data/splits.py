@@ -111,7 +111,9 @@ def _divide(
         groups = [order]
     elif method == "stratified" and not regression and label in columns:
         values = columns[label]
-        _, codes = np.unique(values.astype(str) if values.dtype == object else values, return_inverse=True)
+        _, codes = np.unique(
+            values.astype(str) if values.dtype == object else values, return_inverse=True
+        )
         groups = [generator.permutation(np.flatnonzero(codes == c)) for c in range(codes.max() + 1)]
     else:
         groups = [generator.permutation(total)]
@@ -133,10 +135,14 @@ def _same_columns(first: Dataset, other: Dataset, first_file: Path, other_file: 
     extra = [name for name in other.features if name not in first.features]
     if missing or extra:
         what = f"lacks {missing[:5]}" if missing else f"has {extra[:5]} besides"
-        raise InvalidInput(f"its columns differ from those of {first_file}: it {what}", file=other_file)
+        raise InvalidInput(
+            f"its columns differ from those of {first_file}: it {what}", file=other_file
+        )
     for name, values in first.features.items():
         there = other.features[name]
-        if (values.dtype == object) != (there.dtype == object) or values.shape[1:] != there.shape[1:]:
+        if (values.dtype == object) != (there.dtype == object) or values.shape[1:] != there.shape[
+            1:
+        ]:
             raise InvalidInput(
                 f"its type differs from that in {first_file} ({there.dtype}, not {values.dtype})",
                 file=other_file,

@@ -47,7 +47,7 @@ def _drop(metric: str, margin: float, candidate: Evaluation, confidence: float) 
             needed = rows_for_accuracy(candidate.flips, margin, confidence)
         else:
             needed = rows_for_interval(worse, margin, candidate.rows, confidence)
-    bound = f"{confidence:.4g} one-sided: at most {worse.high:.4g} worse"
+    bound = f"at most {worse.high:.2g} worse, with {confidence:.4g} confidence"
     reason = {
         "pass": f"the drop is below {margin:g} ({bound})",
         "fail": f"the drop is above {margin:g}: at least {worse.low:.4g}",
@@ -215,6 +215,8 @@ def _speed(rule: str, ratio: Interval, limit: float, where: str) -> RuleResult:
     reason = f"{ratio.value:.3g} times as fast [{ratio.low:.3g}, {ratio.high:.3g}] {where}"
     if outcome == "inconclusive":
         reason += f": whether it reaches {limit:g} cannot be told; measure longer"
+    if outcome == "fail":
+        reason += f", and {limit:g} is asked for"
     return _result(rule, outcome, ratio, limit, reason)
 
 

@@ -31,11 +31,18 @@ DEFAULT_MARGIN = 0.01
 
 @dataclass(frozen=True)
 class _Entry:
-    """A candidate with what it is judged by; `gain` above 1 is better than the baseline."""
+    """A candidate with what it is judged by.
+
+    Attributes:
+        gain: Above 1 is better than the baseline.
+        refusal: Why it cannot win.
+        doubt: The rule on quality that the validation rows do not show to hold.
+    """
 
     candidate: Candidate
     gain: Interval | None
     refusal: str | None
+    doubt: str | None = None
 
 
 def select(
@@ -52,8 +59,10 @@ def select(
     A candidate is admissible when it was evaluated beside the baseline and measured, is not
     hopeless on validation (no metric dropped by more than its margin, no rule on speed, size
     or memory broken), and its gain in the objective is real: the interval lies beyond 1 and
-    the value is at least 1.03. Among admissible candidates the largest gain wins; gains within
-    3 % of it are a tie, which goes to fewer steps, then to the smaller model.
+    the value is at least 1.03. Candidates that pass the gate's non-inferiority tests on the
+    validation rows go before those on which these rows are inconclusive: the test split has
+    about as many rows, and would hardly decide either. Among equals the largest gain wins; gains
+    within 3 % of it are a tie, which goes to fewer steps, then to the smaller model.
 
     Args:
         baseline: The baseline on the validation split.
@@ -116,7 +125,17 @@ def _judge(
     baseline: Evaluation, candidate: Candidate, objective: Objective, policy: GatePolicy
 ) -> _Entry:
     gain = None if candidate.benchmark is None else _gain(candidate.benchmark, objective)
-    return _Entry(candidate, gain, _refusal(baseline, candidate, gain, objective, policy))
+    refusal = _refusal(baseline, candidate, gain, objective, policy)
+    doubt = None if refusal else _doubt(candidate, policy)
+    return _Entry(candidate, gain, refusal, doubt)
+
+
+def _doubt(candidate: Candidate, policy: GatePolicy) -> str | None:
+    """The first rule on quality that the validation rows do not show to hold, or None."""
+    if candidate.evaluation is None:
+        return None
+    results = _rules.metric_rules(policy, None, candidate.evaluation)
+    return next((result.rule for result in results if result.outcome != "pass"), None)
 
 
 def _refusal(
@@ -175,11 +194,12 @@ def _gain(benchmark: Benchmark, objective: Objective) -> Interval:
     return Interval(value=ratio, low=ratio, high=ratio, confidence=1.0, method="exact")
 
 
-def _order(entry: _Entry) -> tuple[bool, bool, float, int, int, str]:
-    """Admissible first, then measured, then by gain; the name makes it a total order."""
+def _order(entry: _Entry) -> tuple[bool, bool, bool, float, int, int, str]:
+    """Admissible, shown to hold, measured, then by gain; the name makes it a total order."""
     gain = entry.gain.value if entry.gain else 0.0
     return (
         entry.refusal is not None,
+        entry.doubt is not None,
         entry.gain is None,
         -gain,
         len(entry.candidate.steps),
@@ -196,7 +216,12 @@ def _winner(admissible: Sequence[_Entry]) -> _Entry | None:
     """The simplest of those whose gain is within 3 % of the largest."""
     if not admissible:
         return None
-    tied = [e for e in admissible if _value(e) * LEAST_GAIN >= _value(admissible[0])]
+    best = admissible[0]
+    tied = [
+        e
+        for e in admissible
+        if _value(e) * LEAST_GAIN >= _value(best) and (e.doubt is None) == (best.doubt is None)
+    ]
     return min(tied, key=lambda e: (len(e.candidate.steps), _size(e), -_value(e), e.candidate.name))
 
 
@@ -243,6 +268,8 @@ def _line(entry: _Entry, primary: str, pareto: bool, winner: bool, objective: Ob
     reason = entry.refusal
     if reason is None and gain is not None:
         reason = f"{gain.value:.3g} times {_GAINS[objective]}"
+        if entry.doubt:
+            reason += f"; the validation rows do not show that it keeps {entry.doubt}"
     return Ranked(
         rank=0,
         name=candidate.name,

@@ -1,9 +1,9 @@
 """Models: the user's files, the model directory, and the export to ONNX."""
 
-from trimgate.models._describe import feature_names
 from trimgate.models._import import import_model
 from trimgate.models._inputs import build_inputs, sample_rows
 from trimgate.models._load import load_user_model
+from trimgate.models._match import feature_names
 from trimgate.models._native import predict_native
 from trimgate.models._skops import own_process
 from trimgate.models._trainable import load_trainable, save_trainable

@@ -8,8 +8,17 @@ from numpy.typing import NDArray
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
-from trimgate.models.directory import Family, ModelInfo, ScoreKind, Task, TensorSpec
-from trimgate.models._inputs import MATRIX, table_inputs
+from trimgate.models._inputs import table_inputs
+from trimgate.models._match import (
+    array_inputs,
+    booster_names,
+    labels_of,
+    match_features,
+    sample_labels,
+    some,
+    task_of,
+)
+from trimgate.models.directory import Family, ModelInfo, ScoreKind, Task
 from trimgate.models.source import ModelSource
 
 Array = NDArray[Any]
@@ -139,12 +148,9 @@ def _xgboost(
     if best is not None and int(best) + 1 < booster.num_boosted_rounds():
         booster = booster[: int(best) + 1]  # what the scikit-learn wrapper predicts with
     count = booster.num_features()
-    names = booster.feature_names
-    if names == [f"f{i}" for i in range(count)]:
-        names = None
-    ordered = match_features(sample, names, count, source)
+    ordered = match_features(sample, booster_names(booster), count, source)
     classes = int(learner["learner_model_param"]["num_class"]) or 2
-    labels = _labels(task, classes, labels, sample, source)
+    labels = labels_of(task, classes, labels, sample, source)
     info = _info(source, sample, "xgboost", task, kind, labels, "trees", ordered, "float32")
     return booster, info
 
@@ -185,17 +191,14 @@ def _lightgbm(
             key="pandas_categorical",
             mend="encode them in a scikit-learn pipeline (OrdinalEncoder) before LightGBM",
         )
-    names = booster.feature_name()
-    count = len(names)
-    if names == [f"Column_{i}" for i in range(count)]:
-        names = None
-    else:
+    names = booster_names(booster)
+    if names is not None:
         # LightGBM writes spaces in names as underscores
         written = {re.sub(r"\s", "_", name): name for name in sample.features}
         names = [written.get(name, name) for name in names]
-    ordered = match_features(sample, names, count, source)
+    ordered = match_features(sample, names, booster.num_feature(), source)
     classes = max(booster.num_model_per_iteration(), 2)
-    labels = _labels(task, classes, labels, sample, source)
+    labels = labels_of(task, classes, labels, sample, source)
     return booster, _info(source, sample, "lightgbm", task, kind, labels, "trees", ordered)
 
 
@@ -241,11 +244,11 @@ def _info(
             f"the model is made for {task}", file=source.path, key="model.task", value=source.task
         )
     if task != "regression":
-        strange = set(sample_labels(sample)) - set(labels)
+        strange = [label for label in sample_labels(sample) if label not in labels]
         if strange:
             raise InvalidInput(
-                f"the data has labels that the model does not know ({_some(strange)}); it knows "
-                f"{_some(labels)}",
+                f"the data has labels that the model does not know ({some(strange)}); it knows "
+                f"{some(labels)}",
                 file=source.path,
                 mend="give the label column that the model was trained on",
             )
@@ -263,120 +266,6 @@ def _info(
         labels=labels,
         features=tuple(sample.features),
     )
-
-
-def array_inputs(sample: Dataset, dtype: str) -> tuple[TensorSpec, ...]:
-    """One input per array feature; a single one is called `input`."""
-    names = list(sample.features)
-    return tuple(
-        TensorSpec(
-            name=MATRIX if len(names) == 1 else name,
-            dtype="int64" if values.dtype == np.int64 else dtype,
-            shape=(-1, *values.shape[1:]),
-            features=(name,),
-        )
-        for name, values in sample.features.items()
-    )
-
-
-def feature_names(source: ModelSource) -> list[str] | None:
-    """The features that a user's model knows by name, or None where it knows none.
-
-    Raises:
-        InvalidInput: The file cannot be read.
-    """
-    from trimgate.models._load import load_user_model
-
-    if source.path.suffix in (".safetensors", ".pt", ".pth"):
-        return None
-    model = load_user_model(source)
-    if source.path.suffix == ".onnx":
-        names = [tensor.name for tensor in model.graph.input]
-        return names if len(names) > 1 else None
-    names = getattr(model, "feature_names_in_", None)
-    if names is None and hasattr(model, "feature_name"):  # a LightGBM booster
-        names = model.feature_name()
-    if names is None:  # an XGBoost booster
-        names = getattr(model, "feature_names", None)
-    return None if names is None else [str(name) for name in names]
-
-
-def match_features(
-    sample: Dataset, names: list[str] | None, count: int | None, source: ModelSource
-) -> list[str]:
-    """The data's features in the model's order.
-
-    Args:
-        sample: The data.
-        names: The model's own names, if it knows them.
-        count: How many features the model takes, if it knows.
-        source: For the message.
-
-    Raises:
-        InvalidInput: They differ; the message names what is missing and what is too much.
-    """
-    given = list(sample.features)
-    if not sample.is_table:
-        columns = sum(int(np.prod(v.shape[1:])) for v in sample.features.values())
-        if len(given) > 1 or (count is not None and columns != count):
-            raise InvalidInput(
-                f"the model takes {count} numbers a row, and the data has {columns}",
-                file=source.path,
-            )
-        return given
-    if names is not None:
-        names = [str(name) for name in names]
-        missing = [name for name in names if name not in sample.features]
-        extra = [name for name in given if name not in names]
-        if missing or extra:
-            words = []
-            if missing:
-                words.append(f"the data lacks {_some(missing)}")
-            if extra:
-                words.append(f"the model does not know {_some(extra)}")
-            raise InvalidInput(
-                f"model and data have different features: {', and '.join(words)}",
-                file=source.path,
-                mend="bring every column that the model takes, and name the others under data.drop",
-            )
-        return names
-    if count is not None and count != len(given):
-        raise InvalidInput(
-            f"model and data have different features: the model takes {count}, and the data has "
-            f"{len(given)} ({_some(given)})",
-            file=source.path,
-            mend="name the others under data.drop; the order of the columns is that of training",
-        )
-    return given
-
-
-def task_of(sample: Dataset) -> Task:
-    """The task that the labels tell of."""
-    if sample.labels.dtype.kind == "f":
-        return "regression"
-    return "binary" if len(sample_labels(sample)) == 2 else "multiclass"
-
-
-def sample_labels(sample: Dataset) -> tuple[Any, ...]:
-    """Sorted unique labels as Python values."""
-    return tuple(sorted(set(sample.labels.tolist())))
-
-
-def _labels(
-    task: Task, count: int, labels: tuple[Any, ...] | None, sample: Dataset, source: ModelSource
-) -> tuple[Any, ...]:
-    if task == "regression":
-        return ()
-    if labels:
-        return labels
-    found = sample_labels(sample)
-    if len(found) != count:
-        raise InvalidInput(
-            f"the model gives {count} classes, and the data has {len(found)}: {_some(found)}",
-            file=source.path,
-            mend="give the label column that the model was trained on",
-        )
-    return found
 
 
 def _classes(model: Any, source: ModelSource) -> tuple[Any, ...]:
@@ -403,8 +292,3 @@ def _is_module(model: Any) -> bool:
 
 def _has(model: Any, method: str) -> bool:
     return callable(getattr(model, method, None))
-
-
-def _some(values: Any) -> str:
-    listed = [str(value) for value in values]
-    return ", ".join(listed[:10]) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.models import directory
-from trimgate.models._describe import sample_labels, task_of
 from trimgate.models._foreign_graph import (
     class_labels,
     family_of,
@@ -18,7 +17,8 @@ from trimgate.models._foreign_graph import (
     free_batch,
     match_inputs,
 )
-from trimgate.models._inputs import build_inputs, sample_rows
+from trimgate.models._inputs import sample_rows
+from trimgate.models._match import sample_labels, task_of
 from trimgate.models._torch import guess_kind
 from trimgate.models.directory import (
     ONNX_FILE,

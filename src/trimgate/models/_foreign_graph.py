@@ -276,8 +276,9 @@ def _free_reshapes(graph: Any, fixed: int) -> None:
 
     shapes = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Constant":
-            shapes.update({node.output[0]: a.t for a in node.attribute if a.name == "value"})
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                shapes[node.output[0]] = attribute.t
     for node in graph.node:
         tensor = shapes.get(node.input[1]) if node.op_type == "Reshape" else None
         if tensor is None:

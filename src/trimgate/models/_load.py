@@ -1,9 +1,12 @@
 """Loads the model file that a user brings."""
 
+import importlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from trimgate.errors import InvalidInput
+from trimgate.errors import InvalidInput, MissingExtra
 from trimgate.models import _skops
 from trimgate.models._trainable import (
     build_module,
@@ -52,8 +55,10 @@ def load_user_model(source: ModelSource) -> Any:
     if suffix in PICKLES:
         return _load_pickle(path, source.allow_pickle)
     if suffix in (".json", ".ubj"):
+        _try_elsewhere(path, "xgboost")
         return load_xgboost(path)
     if suffix == ".txt":
+        _try_elsewhere(path, "lightgbm")
         return load_lightgbm(path)
     if suffix == ".onnx":
         return load_onnx(path)
@@ -67,6 +72,38 @@ def load_user_model(source: ModelSource) -> Any:
     module = build_module(source.builder, source.builder_arguments)
     load_weights(module, path)
     return module
+
+
+_TRIALS = {
+    "xgboost": "b = xgboost.Booster(model_file=file); b.save_config(); "
+    "b.inplace_predict(numpy.zeros((1, max(1, b.num_features())), 'float32'))",
+    "lightgbm": "b = lightgbm.Booster(model_file=file); b.model_to_string(); "
+    "b.predict(numpy.zeros((1, b.num_feature())))",
+}
+
+
+def _try_elsewhere(path: Path, package: str) -> None:
+    """Loads a booster in another process first: a damaged file can end the process.
+
+    Raises:
+        InvalidInput: That process died of it.
+    """
+    try:
+        library = importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtra(package, package) from error
+    # the parent's packages: they may not be where the child looks
+    place = str(Path(str(library.__file__)).parents[1])
+    code = (
+        f"import sys; sys.path.append(sys.argv[2]); import numpy, {package}; "
+        f"file = sys.argv[1]; {_TRIALS[package]}"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", code, str(path), place], capture_output=True, check=False
+    )
+    # an error that Python tells of is told better by this process
+    if child.returncode < 0 or b"UnicodeDecodeError" in child.stderr:
+        raise unreadable(path, f"a {package} model", None, "Booster.save_model")
 
 
 def _load_pickle(path: Path, allowed: bool) -> Any:

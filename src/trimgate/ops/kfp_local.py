@@ -12,20 +12,22 @@ import contextlib
 import hashlib
 import importlib.metadata
 import io
+import json
 import logging
 import os
 import re
-import signal
-import threading
+import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
+from trimgate import processes
 from trimgate.errors import InvalidInput, TrimgateError
+
+_log = logging.getLogger("trimgate.ops")
 
 _COLOR = re.compile(r"\x1b\[\d*m")
 _EVENT = re.compile(
@@ -33,6 +35,8 @@ _EVENT = re.compile(
 )
 _NOTE = re.compile(r"^ *\d\d:\d\d:\d\d (trimgate\.[\w.]+): (.*)$")
 _ERROR = re.compile(r"^ *(?:trimgate\.errors\.)?(InvalidInput|NotApplicable|MissingExtra): (.*)$")
+_EXCEPTION = re.compile(r"^(?:\w+\.)*([A-Z]\w*): (.+)$")
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}")
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,20 @@ class TaskFailed(TrimgateError):
     def __init__(self, task: str, tail: str, log: Path) -> None:
         self.task = task
         self.tail = tail
-        super().__init__(f"the task {task!r} failed; the whole log is {log}\n{tail}")
+        super().__init__(f"the task {task!r} failed: {_reason(tail)}; its output is in {log}")
+
+
+def _reason(tail: str) -> str:
+    """The exception that a task ended with, or the last words of a process that was killed."""
+    lines = tail.splitlines()
+    for line in reversed(lines):
+        found = _EXCEPTION.match(line)
+        if found:
+            known = found[1] in ("MeasurementError", "ServerFailed", "OSError")
+            return found[2] if known else f"{found[1]}: {found[2]}"
+    if lines and re.search(r"\bKilled\b", lines[-1]):
+        return "its process was killed (out of memory?)"
+    return lines[-1] if lines else "its process ended without a word (killed, or out of memory?)"
 
 
 def run_local(
@@ -105,6 +122,7 @@ def run_local(
     from kfp import local
 
     titles = _titles(pipeline.pipeline_spec)
+    _drop_broken(root / "cache")
     stream = _Stream(log, titles, on_event)
     local.init(
         runner=local.SubprocessRunner(use_venv=False),
@@ -116,7 +134,9 @@ def run_local(
     with (
         stream,
         _restored(),
-        _ending_children(),
+        _task_folder(),
+        processes.followed(),
+        processes.ending_children(),
         contextlib.redirect_stdout(stream),
         warnings.catch_warnings(),
     ):
@@ -150,7 +170,15 @@ def code_digest() -> str:
     for folder in (*trimgate.__path__, *trimgate.components.__path__):
         for file in sorted(Path(folder).rglob("*.py")):
             digest.update(file.read_bytes())
-    for package in ("numpy", "onnx", "onnxruntime", "openvino", "scikit-learn", "skl2onnx", "torch"):
+    for package in (
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "scikit-learn",
+        "skl2onnx",
+        "torch",
+    ):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             digest.update(f"{package}=={importlib.metadata.version(package)}".encode())
     return digest.hexdigest()[:16]
@@ -213,7 +241,7 @@ class _Stream(io.TextIOBase):
             return
         note = _NOTE.match(line)
         if note:
-            self._on_event(Event("note", self._title, note[2]))
+            self._on_event(Event("note", self._title, _DIGEST.sub(r"\1", note[2])))
         error = _ERROR.match(line)
         if error:
             self._problem = error[2]
@@ -243,6 +271,51 @@ def _leaves(pipeline: Any) -> list[str]:
     return [name for name in titles if name in root] + inner[:1]
 
 
+def _drop_broken(cache: Path) -> None:
+    """Deletes cache entries that cannot be read, or whose artifacts were changed since.
+
+    The runner itself asks only whether the path of an artifact is still there.
+    """
+    for file in cache.glob("*.json"):
+        try:
+            whole = all(_untouched(uri, file) for uri in _uris(json.loads(file.read_bytes())))
+        except (ValueError, TypeError, AttributeError, OSError):
+            whole = False
+        if not whole:
+            _log.info("%s is not whole; its task is done again", file)
+            file.unlink(missing_ok=True)
+
+
+def _uris(entry: dict[str, Any]) -> Iterator[Path]:
+    for value in entry.values():
+        if isinstance(value, dict) and "uri" in value:
+            yield Path(value["uri"])
+
+
+def _untouched(path: Path, entry: Path) -> bool:
+    """Whether nothing below a path was written, added or removed after its cache entry."""
+    if not path.exists():
+        return False
+    written = entry.stat().st_mtime_ns
+    below = path.rglob("*") if path.is_dir() else ()
+    return all(p.stat().st_mtime_ns <= written for p in (path, *below))
+
+
+@contextlib.contextmanager
+def _task_folder() -> Iterator[None]:
+    """Tasks put their temporary files where they go with the run, also when they are killed."""
+    previous = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="trimgate-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if previous is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = previous
+
+
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
     root = logging.getLogger()
@@ -252,33 +325,3 @@ def _restored() -> Iterator[None]:
     finally:
         root.handlers[:], builtins.print = handlers, printing
         root.setLevel(level)
-
-
-@contextlib.contextmanager
-def _ending_children() -> Iterator[None]:
-    """While in here, SIGTERM ends the running task's processes and then this one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for pid in reversed(_descendants(os.getpid())):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _descendants(pid: int) -> list[int]:
-    """Pids of the processes that a process started, and so on down, parents first."""
-    found: list[int] = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            for child in map(int, file.read_text().split()):
-                found += [child, *_descendants(child)]
-    return found

@@ -1,7 +1,7 @@
 """The local target: an immutable model store and one release file per model, in a folder.
 
-    <store>/models/<name>/<sha256>/   the model directory, never changed once there
-    <store>/releases/<name>.json      what is released now, and what was before it
+<store>/models/<name>/<sha256>/   the model directory, never changed once there
+<store>/releases/<name>.json      what is released now, and what was before it
 """
 
 import json
@@ -72,7 +72,7 @@ def promote(model: str | Path, store: str | Path, *, name: str, run: str, verdic
         shutil.rmtree(partial, ignore_errors=True)
         try:
             shutil.copytree(model, partial)
-            os.replace(partial, place)
+            partial.replace(place)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -92,7 +92,7 @@ def promote(model: str | Path, store: str | Path, *, name: str, run: str, verdic
     file.parent.mkdir(parents=True, exist_ok=True)
     partial_file = file.with_name(f".{file.name}.{os.getpid()}.partial")
     partial_file.write_text(json.dumps(release.model_dump(), indent=2) + "\n")
-    os.replace(partial_file, file)
+    partial_file.replace(file)
     return release
 
 

@@ -35,9 +35,7 @@ def render_markdown(card: CardInput) -> str:
                 f"- **{_escape(h.text)}** ({_escape(h.topic)}: {_escape(h.detail)})" for h in lines
             )
         )
-    parts.append(
-        leaderboard_markdown(card.selection, card.candidates, card.baseline_validation)
-    )
+    parts.append(leaderboard_markdown(card.selection, card.candidates, card.baseline_validation))
     parts += _gate(card)
     parts += _quality(card)
     parts += _served(card)

@@ -106,3 +106,57 @@ def test_target_without_onnx_engine_is_refused(make: Any, cancer: Dataset, tmp_p
     words = TECHNIQUE.refusal(read(source), OptimizeGraphConfig(), target)
     assert words is not None
     assert "bare" in words
+
+
+def test_conformance_foreign_onnx(cancer: Dataset, tmp_path: Path, conformance: ModuleType):
+    """A model without a trainable form gets a leaner graph with the same scores."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from trimgate.models import ModelSource, import_model
+    from trimgate.targets import PROFILES
+    from trimgate.techniques import Context
+
+    rng = np.random.default_rng(0)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=(30, 2)).astype(np.float32), name)
+        for name in ("w", "v")
+    ]
+    nodes = [
+        helper.make_node("Add", ["w", "v"], ["sum"]),
+        helper.make_node("Identity", ["x"], ["y"]),
+        helper.make_node("MatMul", ["y", "sum"], ["product"]),
+        helper.make_node("Softmax", ["product"], ["p"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "foreign",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 30])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", 2])],
+        weights,
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    source = tmp_path / "source"
+    import_model(ModelSource(path=tmp_path / "m.onnx"), cancer, source)
+    context = Context(
+        train=cancer, validation=cancer, metric="accuracy", target=PROFILES["cloud-cpu"]
+    )
+    info = conformance.check(TECHNIQUE, OptimizeGraphConfig(), source, context, tmp_path)
+    assert info.framework == "onnx"
+    import onnx
+
+    left = onnx.load(tmp_path / "first" / ONNX_FILE).graph.node
+    assert [node.op_type for node in left] == ["MatMul", "Softmax"]
+
+
+def test_trees_stay_standard_operators(make: Any, cancer: Dataset, tmp_path: Path):
+    import onnx
+    from sklearn.ensemble import RandomForestClassifier
+
+    source, context = make(RandomForestClassifier(5), cancer)
+    TECHNIQUE.apply(source, tmp_path / "out", OptimizeGraphConfig(), context)
+    model = onnx.load(tmp_path / "out" / ONNX_FILE)
+    onnx.checker.check_model(model)
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx.ml"}
+    assert {o.domain for o in model.opset_import} == {"", "ai.onnx.ml"}
+    assert "TreeEnsembleRegressor" in {node.op_type for node in model.graph.node}

@@ -209,7 +209,7 @@ def _add_lightgbm_tree(forest: Forest, root: dict[str, Any], target: int, scale:
                 raise NotImplementedError("LightGBM with zero_as_missing")
             # without missing values in training, NaN counts as zero
             none_seen = node["missing_type"] == "None"
-            missing_left = 0.0 <= threshold if none_seen else bool(node["default_left"])
+            missing_left = threshold >= 0.0 if none_seen else bool(node["default_left"])
         left, right = walk(node["left_child"]), walk(node["right_child"])
         rows[place] = (left, right, int(node["split_feature"]), threshold, missing_left, 0.0)
         return place

@@ -123,7 +123,27 @@ def _prepared(model: Any, features: list[str]) -> Any:
     for step in _steps(model):
         if isinstance(step, VotingClassifier):
             step.flatten_transform = False
-    return model
+    if hasattr(model, "steps"):
+        name, last = model.steps[-1]
+        model.steps[-1] = (name, _as_logistic(last))
+        return model
+    return _as_logistic(model)
+
+
+def _as_logistic(model: Any) -> Any:
+    """Linear discriminant analysis as the logistic regression that it predicts with.
+
+    skl2onnx takes the softmax of its two classes where scikit-learn takes the sigmoid.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression
+
+    if not isinstance(model, LinearDiscriminantAnalysis):
+        return model
+    logistic = LogisticRegression()
+    for name in ("coef_", "intercept_", "classes_", "n_features_in_"):
+        setattr(logistic, name, getattr(model, name))
+    return logistic
 
 
 def _positions(columns: Any, features: list[str]) -> list[int]:
