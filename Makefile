@@ -14,12 +14,12 @@ KEY := $(shell (cat pyproject.toml constraints.txt; find src components pipeline
 .PHONY: demo test check stop clean
 
 demo: $(VENV)/.demo-$(KEY)
-	$(VENV)/bin/python examples/fraud/fetch.py examples/fraud
-	$(VENV)/bin/python examples/fraud/train.py examples/fraud
-	$(VENV)/bin/trimgate run examples/fraud/optimize.yaml --serve
+	@$(VENV)/bin/python examples/fraud/fetch.py examples/fraud
+	@$(VENV)/bin/python examples/fraud/train.py examples/fraud
+	@$(VENV)/bin/trimgate run examples/fraud/optimize.yaml --serve
 
 stop: $(VENV)/.demo-$(KEY)
-	$(VENV)/bin/trimgate stop examples/fraud/optimize.yaml
+	@$(VENV)/bin/trimgate stop examples/fraud/optimize.yaml
 
 test: check
 	$(VENV)/bin/python -m pytest
@@ -30,17 +30,23 @@ check: $(VENV)/.test-$(KEY)
 	$(VENV)/bin/mypy
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trimgate needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q --upgrade pip
+	@$(PYTHON) -c 'import sys; sys.exit("trimgate needs Python 3.11 to 3.13, such as: make PYTHON=python3.12 demo" if not (3, 11) <= sys.version_info < (3, 14) else 0)'
+	@$(PYTHON) -m venv $(VENV)
 
+# pip's output goes to a log, and is shown when it fails.
 $(VENV)/.demo-$(KEY): | $(VENV)/bin/python
-	test -e $(VENV)/.test-$(KEY) || $(PIP) install -q -c constraints.txt -e '.[demo]'
+	@test -e $(VENV)/.test-$(KEY) || { echo "installing trimgate and what the demo needs into $(VENV)"; \
+	  { $(PIP) install --upgrade pip && $(PIP) install -c constraints.txt -e '.[demo]'; } \
+	  >$(VENV)/install.log 2>&1 || { tail -20 $(VENV)/install.log; exit 1; }; }
 	@touch $@
 
 $(VENV)/.test-$(KEY): | $(VENV)/bin/python
-	$(VENV)/bin/python -c 'import torch' 2>/dev/null || $(PIP) install -q --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH)
-	$(PIP) install -q -c constraints.txt -e '.[test]'
+	@echo "installing trimgate and everything that the tests need into $(VENV) (a few minutes)"
+	@{ $(PIP) install --upgrade pip && \
+	  { $(VENV)/bin/python -c 'import torch' || \
+	    $(PIP) install --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) $(TORCH); } && \
+	  $(PIP) install -c constraints.txt -e '.[test]'; } \
+	  >$(VENV)/install.log 2>&1 || { tail -20 $(VENV)/install.log; exit 1; }
 	@touch $@
 
 clean:

@@ -74,6 +74,12 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
             check_rows(model, splits, directory)
             metric = config.metric or default_metric(model.task, splits.train.labels)
             policy = config.gate or _default_policy(metric, model, splits.validation, directory)
+        if not policy.has_rules:
+            raise InvalidInput(
+                "has no rules, and without rules nothing passes",
+                key="gate",
+                mend=f"add max_drop: {{{metric}: 0.01}}, or leave `gate` out for the default",
+            )
         _check_metrics([("metric", metric), *_policy_metrics(policy)], model.task)
         recipes, refused = plan_recipes(config.recipes, model, config.target, cpu_flags())
     return Plan(

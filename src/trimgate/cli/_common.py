@@ -1,13 +1,14 @@
 """What several commands need."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from trimgate.config import load_config
-from trimgate.errors import MissingExtra
+from trimgate.errors import InvalidInput, MissingExtra
 from trimgate.plan import Plan, make_plan
 
 
@@ -37,10 +38,50 @@ def plan_from(file: str) -> Plan:
     return make_plan(load_config(file), file)
 
 
+def check_writable(folder: Path, key: str, file: str | None = None) -> None:
+    """Whether a folder can be written, or made when it is not there yet.
+
+    Args:
+        folder: The folder.
+        key: The option or config key that names it, for the message.
+        file: The config file, for the message.
+
+    Raises:
+        InvalidInput: It cannot.
+    """
+    above = folder.absolute()
+    while not above.exists() and not above.is_symlink():
+        above = above.parent
+    reason = None
+    if not above.is_dir():
+        reason = f"{above} is not a folder"
+    elif not os.access(above, os.W_OK | os.X_OK):
+        reason = f"{above} cannot be written"
+    if reason:
+        raise InvalidInput(
+            reason, file=file, key=key, value=str(folder), mend="name a folder of yours"
+        )
+
+
+def check_output(file: Path) -> None:
+    """Whether a file can be written.
+
+    Raises:
+        InvalidInput: It is a folder, or its folder is missing or cannot be written.
+    """
+    reason = None
+    if file.is_dir():
+        reason = "is a folder; name a file in it"
+    elif not file.absolute().parent.is_dir():
+        reason = f"the folder {file.parent} is missing"
+    elif not os.access(file.absolute().parent, os.W_OK | os.X_OK):
+        reason = f"the folder {file.parent} cannot be written"
+    if reason:
+        raise InvalidInput(reason, key="--output", value=str(file))
+
+
 def add_to_path(folder: Path) -> None:
     """Makes modules in a folder importable, here and in processes started from here."""
-    import os
-
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     paths = [str(folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

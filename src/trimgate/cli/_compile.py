@@ -1,12 +1,14 @@
 """`trimgate compile`."""
 
 import argparse
+from pathlib import Path
 
-from trimgate.cli._common import console, plan_from
+from trimgate.cli._common import check_output, console, plan_from
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks everything as `run` does, then writes the pipeline."""
+    check_output(Path(arguments.output))
     plan = plan_from(arguments.config)
     from trimgate.pipelines.optimize import compile_yaml
 

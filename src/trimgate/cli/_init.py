@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from trimgate.cli._common import add_to_path, console
+from trimgate.cli._common import add_to_path, check_output, console
 from trimgate.config import parse_config, resolve_paths
 from trimgate.data import read_columns
 from trimgate.errors import InvalidInput
@@ -50,6 +50,7 @@ gate:
 def run(arguments: argparse.Namespace) -> int:
     """Writes a config that has been tried on the model and its rows."""
     output = Path(arguments.output)
+    check_output(output)
     if output.exists() and not arguments.force:
         raise InvalidInput("already exists", file=output, mend="--force replaces it")
     folder = output.resolve().parent
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     notes = []
     while True:
         try:
-            plan = make_plan(resolve_paths(parse_config(raw), folder), output)
+            plan = make_plan(resolve_paths(parse_config(raw), folder))
             break
         except InvalidInput as error:
             if "also stand in" not in error.problem or raw["data"]["overlap"] == "drop":

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import shutil
 import time
 from datetime import datetime
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from trimgate.cli import EXIT_PASSED, EXIT_REJECTED
-from trimgate.cli._common import console, need, plan_from
+from trimgate.cli._common import check_writable, console, need, plan_from
 from trimgate.cli._progress import progress
 from trimgate.cli._show import show_result
-from trimgate.config import Config
+from trimgate.config import Config, load_config
+from trimgate.errors import InvalidInput
 from trimgate.ops.local_target import released
 from trimgate.plan import Plan
 
@@ -30,32 +32,33 @@ def run(arguments: argparse.Namespace) -> int:
     out = console()
     began = time.monotonic()
     need("kserve", "serving")
+    config = load_config(arguments.config)
+    if config.mlflow.enabled:
+        need("mlflow", "mlflow")
+    root = Path(arguments.output or Path(arguments.config).resolve().parent / "trimgate-runs")
+    _check_places(config, root, arguments)
     with (
         out.status("checking model, rows and recipes")
         if out.is_terminal
         else contextlib.nullcontext()
     ):
         plan = plan_from(arguments.config)
-    if plan.config.mlflow.enabled:
-        need("mlflow", "mlflow")
-    if arguments.serve:
-        from trimgate.serving import check_port
-
-        check_port(arguments.port, state_file=server_state(plan.config))
-    names = ", ".join(recipe.name for recipe in plan.recipes)
+    count = len(plan.recipes)
     out.print(
-        f"{plan.config.name}: {plan.model.framework} {plan.model.task} model, "
-        f"{len(plan.recipes)} recipes ({names}), metric {plan.metric}",
+        f"{config.name}: {plan.model.framework} {plan.model.task} model, metric {plan.metric}, "
+        f"{count} {'recipe' if count == 1 else 'recipes'}: "
+        + ", ".join(recipe.name for recipe in plan.recipes),
         highlight=False,
+        markup=False,
+        soft_wrap=not out.is_terminal,
     )
-    root = Path(arguments.output or Path(arguments.config).resolve().parent / "trimgate-runs")
-    name = f"{plan.config.name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    name = _new_folder(root, config.name)
     folder = root / name
-    folder.mkdir(parents=True)
     try:
         result = _run(plan, arguments, root, name, out)
-    except BaseException:
-        if not any(folder.glob("*.txt")):
+    except BaseException as error:
+        # A log is worth keeping; what is wrong with the input is said in one line.
+        if isinstance(error, InvalidInput) or not (folder / "log.txt").is_file():
             shutil.rmtree(folder, ignore_errors=True)
         raise
     for file in Path(result.outputs["files"]).iterdir():
@@ -78,6 +81,35 @@ def run(arguments: argparse.Namespace) -> int:
     if card.status in ("fail", "inconclusive") and arguments.fail_on_reject:
         return EXIT_REJECTED
     return EXIT_PASSED
+
+
+def _check_places(config: Config, root: Path, arguments: argparse.Namespace) -> None:
+    """Whether the run could write where it will, before any work is done.
+
+    Raises:
+        InvalidInput: A folder cannot be written, or the port is in use.
+    """
+    check_writable(root, "--output")
+    file = arguments.config
+    check_writable(Path(config.promote.store), "promote.store", file)
+    uri = config.mlflow.tracking_uri
+    if config.mlflow.enabled and uri.startswith("sqlite:///"):
+        check_writable(Path(uri.removeprefix("sqlite:///")).parent, "mlflow.tracking_uri", file)
+    if arguments.serve:
+        from trimgate.serving import check_port
+
+        check_port(arguments.port, state_file=server_state(config))
+
+
+def _new_folder(root: Path, name: str) -> str:
+    """Makes the run's folder; runs that begin in the same second get one each."""
+    stamp = f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    for number in itertools.count(1):
+        unique = stamp if number == 1 else f"{stamp}-{number}"
+        with contextlib.suppress(FileExistsError):
+            (root / unique).mkdir(parents=True)
+            return unique
+    raise AssertionError("itertools.count does not end")
 
 
 def server_state(config: Config) -> Path:
