@@ -1,6 +1,7 @@
 """What the machine is said to be."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,3 +113,18 @@ def test_limits_of_the_control_group(
     record = environment.describe()
     assert record["cpu_limit"] == cpus
     assert record["memory_limit"] == memory
+
+
+def test_threads_wait_only_while_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    with environment.waiting_threads():
+        assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "OMP_WAIT_POLICY" not in os.environ, "timing children inherit it"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    with environment.waiting_threads():
+        assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    environment.wait_patiently()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE", "the user's word stays"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    environment.wait_patiently()
+    assert os.environ.pop("OMP_WAIT_POLICY") == "PASSIVE"

@@ -2,7 +2,7 @@ import pytest
 
 from trimgate.config import RecipeSection
 from trimgate.errors import InvalidInput, NotApplicable
-from trimgate.models.directory import ModelInfo, TensorSpec
+from trimgate.models.directory import ONNX_FILE, FileInfo, ModelInfo, TensorSpec
 from trimgate.recipes import default_steps, make_recipe, plan_recipes, trie
 from trimgate.targets import PROFILES
 from trimgate.techniques import parse_step
@@ -74,6 +74,22 @@ def test_no_recipe_left():
         plan_recipes(sections, info("trees"), CLOUD, VNNI)
 
 
+def test_without_an_onnx_form_only_recipes_that_need_none_are_left():
+    sections = [
+        RecipeSection(steps=tuple(steps("optimize_graph"))),
+        RecipeSection(steps=({"technique": "runtime", "engine": "daal4py"},)),
+    ]
+    why = "no ONNX form for ThisStep"
+    recipes, refused = plan_recipes(sections, info("trees"), CLOUD, VNNI, no_onnx=why)
+    assert [recipe.name for recipe in recipes] == ["daal4py"]
+    assert refused == {"ONNX": why}
+    both = [sections[0], RecipeSection(steps=tuple(steps("select_features")))]
+    with pytest.raises(InvalidInput) as caught:
+        plan_recipes(both, info("linear"), CLOUD, VNNI, no_onnx=why)
+    assert str(caught.value).count(why) == 1, "a reason is said once"
+    assert "ONNX, select features" in str(caught.value)
+
+
 def test_equal_recipes_are_carried_out_once_and_names_are_distinct():
     twice = [RecipeSection(steps=tuple(steps("optimize_graph")))] * 2
     assert len(plan_recipes(twice, info(), CLOUD, VNNI)[0]) == 1
@@ -117,3 +133,11 @@ def test_bf16_only_where_the_cpu_has_it():
 
     assert "bf16" not in precisions({"avx512_vnni"})
     assert "bf16" in precisions({"amx_bf16"})
+
+
+@pytest.mark.parametrize("family", ["trees", "linear", "other"])
+def test_a_foreign_onnx_model_has_its_graph_optimized(family):
+    files = {ONNX_FILE: FileInfo(sha256="", size=0)}
+    model = info(family, "onnx").model_copy(update={"files": files, "score_output": "scores"})
+    recipes, _ = plan_recipes("default", model, CLOUD, VNNI)
+    assert "ONNX" in [recipe.name for recipe in recipes]

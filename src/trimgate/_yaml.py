@@ -36,7 +36,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InvalidInput(
-            f"is not UTF-8 text (line {line})", file=path, mend="save it in the encoding UTF-8"
+            f"is not YAML: line {line} is not UTF-8 text",
+            file=path,
+            mend="save it in the encoding UTF-8",
         ) from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -58,9 +60,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InvalidInput(f"is not YAML: {error}", file=path) from error
     if not isinstance(raw, dict):
         raise InvalidInput(
-            "is empty" if raw is None else f"holds {type(raw).__name__} in place of keys",
+            "must be a mapping with `name`, `model` and `data`, and it "
+            + ("is empty" if raw is None else f"is a {type(raw).__name__}"),
             file=path,
-            mend="it needs at least `name`, `model` and `data`; `trimgate init` writes one",
+            mend="`trimgate init --model M --data D` writes one",
         )
     return raw
 

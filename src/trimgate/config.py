@@ -190,7 +190,8 @@ class Config(Section):
             name = changes.pop("profile")
             if name not in PROFILES:
                 raise ValueError(f"no target profile {name!r}; there are {', '.join(PROFILES)}")
-            return {**PROFILES[name].model_dump(), **changes}
+            # what is left out may depend on the model
+            return {**PROFILES[name].model_dump(exclude_unset=True), **changes}
         return value
 
     @field_validator("recipes")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from trimgate.config import DATA_PATHS, Config, ModelSection, is_remote
 from trimgate.data import Dataset, Splits, load_splits
-from trimgate.environment import cpu_flags
+from trimgate.environment import cpu_flags, waiting_threads
 from trimgate.errors import InvalidInput, MissingExtra, NotApplicable
 from trimgate.judge.metrics import compute, default_metric, higher_is_better, names, spec
 from trimgate.judge.policy import GatePolicy, default_policy
 from trimgate.models import ModelSource, import_model
 from trimgate.models.directory import ModelInfo, Task, file_sha256
 from trimgate.recipes import Recipe, plan_recipes
+from trimgate.targets import ARRAY_BATCH_SIZES, Target
 
 
 @dataclass(frozen=True)
@@ -63,25 +64,31 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
                 mend="give a local copy (a sample of the rows will do) and name the remote one "
                 "when you submit",
             )
-    with _named(config, file):
+    with _named(config, file), waiting_threads():
         for path in local_inputs(config).values():
             if Path(path).is_dir():
                 raise InvalidInput("is a folder", file=path, mend="name a file in it")
         splits = load_data(config)
         with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
             directory = Path(folder, "model")
-            model = import_model(model_source(config), splits.train.take(slice(0, 2000)), directory)
+            model = import_model(model_source(config), sample(splits.train), directory)
             check_rows(model, splits, directory)
+            no_onnx = onnx_refusal(model, splits.train.take(slice(0, 64)), directory)
             metric = config.metric or default_metric(model.task, splits.train.labels)
+            _check_metrics([("metric", metric)], model.task)
             policy = config.gate or _default_policy(metric, model, splits.validation, directory)
+        _check_metrics(_policy_metrics(policy), model.task)
         if not policy.has_rules:
             raise InvalidInput(
                 "has no rules, and without rules nothing passes",
                 key="gate",
                 mend=f"add max_drop: {{{metric}: 0.01}}, or leave `gate` out for the default",
             )
-        _check_metrics([("metric", metric), *_policy_metrics(policy)], model.task)
-        recipes, refused = plan_recipes(config.recipes, model, config.target, cpu_flags())
+        config = config.model_copy(update={"target": _settled(config.target, model)})
+        policy = _within_memory(policy, config.target)
+        recipes, refused = plan_recipes(
+            config.recipes, model, config.target, cpu_flags(), no_onnx=no_onnx
+        )
     return Plan(
         config=config,
         model=model,
@@ -110,12 +117,32 @@ def _named(config: Config, file: str | Path | None) -> Iterator[None]:
             key = f"model.{key}"
         elif key is None or key.partition(".")[0] not in Config.model_fields:
             # a column or a tensor, or nothing: what is wrong is the file's content
-            problem = problem if key is None else f"{key}: {problem}"
-            key = keys.get(error.file or "", "model.path")
+            if key is not None:
+                problem = (
+                    f"the column {key!r} {problem}" if error.file is None else f"{key}: {problem}"
+                )
+            key = keys.get(error.file or "", "model.path" if key is None else "data")
         if error.file is not None:
             problem = f"{error.file}: {problem}"
         error.file, error.key, error.problem = str(file), key, problem
         raise
+
+
+def _settled(target: Target, model: ModelInfo) -> Target:
+    """The target with batch sizes that suit the model, where the user says none.
+
+    A thousand images a call are no use that anyone has, and take minutes to time.
+    """
+    arrays = any(len(spec.shape) > 2 for spec in model.inputs)
+    if not arrays or "batch_sizes" in target.model_fields_set:
+        return target
+    return target.model_copy(update={"batch_sizes": ARRAY_BATCH_SIZES})
+
+
+def _within_memory(policy: GatePolicy, target: Target) -> GatePolicy:
+    """The target's memory is a rule of the gate, beside what the user asks."""
+    limits = [x for x in (policy.max_peak_rss_mb, target.memory_limit_mb) if x is not None]
+    return policy.model_copy(update={"max_peak_rss_mb": min(limits)}) if limits else policy
 
 
 def model_digest(source: ModelSource) -> str:
@@ -182,9 +209,20 @@ def files_digest(files: Sequence[Path]) -> str:
 
 
 def load_data(config: Config) -> Splits:
-    """Reads, divides and checks the rows as the config says."""
+    """Reads, divides and checks the rows as the config says.
+
+    Where the config does not say the task, the model is asked.
+    """
     files = data_files(config)
     split = config.data.split
+
+    def is_regression(rows: Dataset) -> bool:
+        if config.model.task:
+            return config.model.task == "regression"
+        with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
+            info = import_model(model_source(config), sample(rows), Path(folder, "model"))
+        return info.task == "regression"
+
     return load_splits(
         files[0] if len(files) == 1 else (files[0], files[1], files[2]),
         label=config.data.label,
@@ -194,9 +232,19 @@ def load_data(config: Config) -> Splits:
         validation=split.validation if split else 0.2,
         test=split.test if split else 0.2,
         overlap=config.data.overlap,
-        regression=config.model.task == "regression",
+        regression=is_regression,
         seed=config.seed,
     )
+
+
+def sample(rows: Dataset) -> Dataset:
+    """Two thousand rows that a model is tried on, and among them every class (up to a hundred)."""
+    import numpy as np
+
+    spread = np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(int)
+    values = rows.labels.astype(str) if rows.labels.dtype == object else rows.labels
+    _, first = np.unique(values, return_index=True)
+    return rows.take(np.union1d(spread, first[:100]))
 
 
 def model_source(config: Config) -> ModelSource:
@@ -211,6 +259,30 @@ def model_source(config: Config) -> ModelSource:
         task=section.task,
         scores=section.scores,
     )
+
+
+def onnx_refusal(model: ModelInfo, rows: Dataset, directory: Path) -> str | None:
+    """Why a scikit-learn model has no ONNX form, or None.
+
+    Whether a step can be converted does not depend on the number of trees, so that an ensemble
+    is tried with a single one. Whether both say the same is for the run to find out.
+    """
+    if model.framework != "sklearn":
+        return None
+    from trimgate.models import export_onnx, load_trainable
+    from trimgate.models.export import Tolerance
+    from trimgate.techniques.prune import find_ensemble
+
+    estimator = load_trainable(directory, model)
+    with contextlib.suppress(NotApplicable):
+        estimator = find_ensemble(estimator, model).cut(1)
+    anything = Tolerance(score=float("inf"), rows=0.0, labels=0.0)
+    try:
+        with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
+            export_onnx(estimator, model, rows, Path(folder, "model.onnx"), tolerance=anything)
+    except NotApplicable as error:
+        return error.problem
+    return None
 
 
 def check_rows(model: ModelInfo, splits: Splits, directory: Path) -> None:

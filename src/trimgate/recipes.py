@@ -67,7 +67,9 @@ def make_recipe(
         step = parse_step(raw)
         technique = get(step.technique)
         needs = technique.form_needed(step)
-        if needs == "trainable" and form == "onnx":
+        # the graph of a model that came as ONNX can be optimized without an export
+        exported = step.technique == export.technique and info.framework == "onnx"
+        if needs == "trainable" and form == "onnx" and not exported:
             before = made[-1].technique if made else "the model itself"
             raise NotApplicable(
                 f"{step.technique} works on the trained model, but {before} left the ONNX form",
@@ -97,7 +99,12 @@ def _step_title(step: StepConfig) -> str:
 
 
 def plan_recipes(
-    wanted: str | Sequence[RecipeSection], info: ModelInfo, target: Target, flags: frozenset[str]
+    wanted: str | Sequence[RecipeSection],
+    info: ModelInfo,
+    target: Target,
+    flags: frozenset[str],
+    *,
+    no_onnx: str | None = None,
 ) -> tuple[list[Recipe], dict[str, str]]:
     """The recipes to carry out, and why the others are not.
 
@@ -106,6 +113,7 @@ def plan_recipes(
         info: The baseline model.
         target: Where the winner will run.
         flags: This CPU's flags (`trimgate.environment.cpu_flags`).
+        no_onnx: Why the model has no ONNX form, if it has none.
 
     Returns:
         The recipes with distinct names, and for each refused one its reason by name.
@@ -123,12 +131,17 @@ def plan_recipes(
     for section in sections:
         try:
             recipe = make_recipe(section.steps, info, target, section.name)
+            if no_onnx and any(step.technique == "optimize_graph" for step in recipe.steps):
+                raise NotApplicable(no_onnx)
         except NotApplicable as error:
             refused[section.name or title([parse_step(s) for s in section.steps])] = error.problem
             continue
         recipes.setdefault(tuple(s.model_dump_json() for s in recipe.steps), recipe)
     if not recipes:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        by_reason: dict[str, list[str]] = {}
+        for name, reason in refused.items():
+            by_reason.setdefault(reason, []).append(name)
+        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
         raise InvalidInput(
             f"no recipe is left that {target.name} can run ({reasons})",
             key="recipes",
@@ -186,7 +199,8 @@ def default_steps(
             chosen += [[prune], [select], [select, prune]]
             if max(target.batch_sizes) >= 100:
                 chosen += [[compiled]]
-    elif info.family == "linear":
+    elif info.family == "linear" or (info.family == "other" and info.framework == "sklearn"):
+        # neighbours, kernels, votes: no matrix products to quantize, no operators of OpenVINO
         chosen += [[select]] if trained else []
     elif info.family in ("mlp", "transformer"):
         chosen += [[dynamic], [static], [openvino], *([step] for step in bf16)]

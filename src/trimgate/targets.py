@@ -15,7 +15,8 @@ class Target(BaseModel):
         device: What computes.
         runtimes: The engines that are allowed there.
         threads: Intra-op threads a session gets; the benchmark uses as many.
-        batch_sizes: Rows per call, the most important first: the objective is read there.
+        batch_sizes: Rows per call, the most important first: the objective is read there. Left
+            out, 1 and 1000; 1 and 32 where a row is an image or another array.
         memory_limit_mb: Peak resident memory that the served process may take, in MiB.
     """
 
@@ -28,6 +29,8 @@ class Target(BaseModel):
     batch_sizes: tuple[int, ...] = Field(default=(1, 1000), min_length=1)
     memory_limit_mb: int | None = Field(default=None, ge=1)
 
+
+ARRAY_BATCH_SIZES = (1, 32)
 
 PROFILES: dict[str, Target] = {
     "cloud-cpu": Target(name="cloud-cpu"),

@@ -39,8 +39,13 @@ _CANDIDATES = "candidates.json"
 _CHUNK = 4096
 
 
-def start() -> None:
-    """Sets up plain timestamped lines for a task's process, whatever its root logger does."""
+def start(*, timing: bool = False) -> None:
+    """Sets up plain timestamped lines for a task's process, whatever its root logger does.
+
+    Args:
+        timing: Whether the task measures speed, so that thread pools stay as users have them.
+    """
+    from trimgate.environment import wait_patiently
     from trimgate.models import own_process
     from trimgate.processes import end_with_reader
 
@@ -49,6 +54,8 @@ def start() -> None:
         return
     end_with_reader()
     own_process()
+    if not timing:
+        wait_patiently()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
@@ -122,7 +129,7 @@ def import_model(
 ) -> ModelInfo:
     """Makes the baseline model directory; empty texts stand for "find out"."""
     from trimgate.models import ModelSource, import_model
-    from trimgate.plan import model_digest
+    from trimgate.plan import model_digest, sample
 
     start()
     path = Path(file)
@@ -138,7 +145,7 @@ def import_model(
         }
     )
     _unchanged(model_digest(source) if source_digest else "", source_digest, path)
-    info = import_model(source, Dataset.load(train).take(slice(0, 2000)), Path(out))
+    info = import_model(source, sample(Dataset.load(train)), Path(out))
     _log.info("%s: %s, %s, %d features", name, info.framework, info.task, len(info.features))
     return info
 
@@ -317,7 +324,7 @@ def benchmark(
     from trimgate.judge.benchmark import BenchmarkSettings
     from trimgate.judge.harness import run_benchmark
 
-    start()
+    start(timing=True)
     refused = _refusal(model)
     if refused:
         shutil.copytree(model, out, dirs_exist_ok=True)
@@ -409,7 +416,7 @@ def check_serving(
     """
     from trimgate.serving import smoke_test
 
-    start()
+    start(timing=True)
     same = read(baseline).digest == read(winner).digest
     served = smoke_test(
         Path(winner),

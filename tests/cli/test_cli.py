@@ -107,6 +107,32 @@ def test_init_finds_shared_rows(cancer, tmp_path, capsys):
     assert "also stand in" in capsys.readouterr().out
 
 
+def test_init_takes_what_the_model_does_not_for_the_label(cancer, tmp_path, capsys):
+    """Neither the number of a row nor the last column, when that is a feature."""
+    import pandas as pd
+
+    rows = pd.read_parquet(cancer / "rows.parquet").rename(columns={"target": "ill next year"})
+    rows.insert(0, "ill next year", rows.pop("ill next year"))
+    rows.insert(0, "patient", range(len(rows)))
+    rows.to_parquet(tmp_path / "rows.parquet", index=False)
+    output = tmp_path / "o.yaml"
+    arguments = ["--model", str(cancer / "model.skops"), "--data", str(tmp_path / "rows.parquet")]
+    assert main(["init", *arguments, "-o", str(output)]) == 0
+    text = output.read_text()
+    assert "label: ill next year" in text
+    assert "drop: [patient]" in text
+    rows["ward"] = [f"ward {n % 3}" for n in range(len(rows))]
+    rows.to_parquet(tmp_path / "rows.parquet", index=False)
+    capsys.readouterr()
+    assert main(["init", *arguments, "-o", str(output), "--force"]) == 2
+    words = capsys.readouterr().err
+    assert "which column is the label?" in words
+    assert "name it with --label" in words
+    rows.drop(columns=["patient", "ward", "ill next year"]).to_parquet(tmp_path / "rows.parquet")
+    assert main(["init", *arguments, "-o", str(output), "--force"]) == 2
+    assert "add the label column" in capsys.readouterr().err
+
+
 def test_compile_writes_nothing_on_bad_input(cancer, tmp_path, capsys):
     assert main(["compile", str(cancer / "nope.yaml"), "-o", str(tmp_path / "p.yaml")]) == 2
     assert not list(tmp_path.iterdir())

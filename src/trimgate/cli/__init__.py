@@ -70,8 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="trimgate",
         description="Make a trained model faster and smaller, prove that it is still as good, "
         "roll it out.",
-        epilog="Exit codes: 0 passed, 1 failed inside, 2 bad input, 3 rejected "
-        "(with --fail-on-reject).",
+        epilog="Begin with `trimgate init --model M --data D`, then `trimgate run optimize.yaml`. "
+        "Exit codes: 0 passed, 1 failed inside, 2 bad input, 3 rejected (with --fail-on-reject), "
+        "130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"trimgate {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -80,13 +81,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str
+) -> argparse.ArgumentParser:
+    description = f"{what[0].upper()}{what[1:]}."
+    return commands.add_parser(name, help=what, description=description)
+
+
 def _init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("init", help="write a commented optimize.yaml for a model and its data")
+    p = _command(commands, "init", "write a commented optimize.yaml for a model and its data")
     p.add_argument("--model", required=True, help="model file")
     p.add_argument("--data", required=True, help="Parquet, CSV or .npz file with the label in it")
     p.add_argument("--label", help="column to predict (found out when left out)")
     p.add_argument("--name", help="the model's name (from the file's name when left out)")
     p.add_argument("--builder", help="for torch: package.module:function that makes the module")
+    p.add_argument(
+        "--builder-argument", action="append", default=[], metavar="NAME=VALUE",
+        help="what the builder is called with, such as classes=10; repeatable",
+    )  # fmt: skip
     p.add_argument("--time", help="column that orders the rows: the newest become the test rows")
     p.add_argument(
         "--allow-pickle", action="store_true",
@@ -98,26 +110,30 @@ def _init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
 
 def _run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("run", help="optimize, judge and release on this machine")
+    p = _command(commands, "run", "optimize, judge and release on this machine")
     p.add_argument("config", help="optimize.yaml")
     p.add_argument(
         "--fail-on-reject", action="store_true", help="exit 3 when the gate does not pass"
     )
-    p.add_argument("--output", help="folder of the runs (default: trimgate-runs beside the config)")
+    p.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder of the runs (default: trimgate-runs beside the config)",
+    )
     p.add_argument("--fresh", action="store_true", help="take nothing from earlier runs")
     p.add_argument("--serve", action="store_true", help="leave the released model served")
     p.add_argument("--port", type=int, default=0, help="port for --serve (default: a free one)")
 
 
 def _compile(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("compile", help="write the Kubeflow pipeline")
+    p = _command(commands, "compile", "write the Kubeflow pipeline")
     p.add_argument("config", help="optimize.yaml")
     p.add_argument("-o", "--output", default="pipeline.yaml", help="default: %(default)s")
     p.add_argument("--images", default="", help="registry (and folder) that holds the images")
 
 
 def _submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("submit", help="start a compiled pipeline on Kubeflow")
+    p = _command(commands, "submit", "start a compiled pipeline on Kubeflow")
     p.add_argument("pipeline", help="pipeline.yaml from `trimgate compile`")
     p.add_argument("--host", required=True, help="URL of the Kubeflow Pipelines API")
     p.add_argument("--token", help="bearer token (better: the variable TRIMGATE_KFP_TOKEN)")
@@ -133,13 +149,13 @@ def _submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("report", help="show a run: leaderboard, verdict and card")
+    p = _command(commands, "report", "show a run: leaderboard, verdict and card")
     p.add_argument("run", help="folder of a run, or its name in trimgate-runs")
     p.add_argument("--format", choices=("text", "markdown", "json"), default="text")
 
 
 def _serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("serve", help="serve a model directory (V1 and V2 REST, V2 gRPC)")
+    p = _command(commands, "serve", "serve a model directory (V1 and V2 REST, V2 gRPC)")
     p.add_argument("model", help="model directory")
     p.add_argument("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
     p.add_argument("--port", type=int, default=8080, help="REST port, 0 for a free one")
@@ -149,17 +165,17 @@ def _serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 
 def _stop(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("stop", help="stop the server that `run --serve` left")
+    p = _command(commands, "stop", "stop the server that `run --serve` left")
     p.add_argument("config", help="optimize.yaml of that run")
 
 
 def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = commands.add_parser("doctor", help="what this machine offers, and what is missing")
+    p = _command(commands, "doctor", "what this machine offers, and what is missing")
     p.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _schema(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    commands.add_parser("schema", help="print the JSON Schema of optimize.yaml")
+    _command(commands, "schema", "print the JSON Schema of optimize.yaml")
 
 
 _ADD = {

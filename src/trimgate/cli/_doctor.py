@@ -4,9 +4,13 @@ import argparse
 import importlib.metadata
 import json
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from trimgate.cli._common import console
 from trimgate.environment import cpu_flags, describe
@@ -30,25 +34,50 @@ def run(arguments: argparse.Namespace) -> int:
     extras = missing_by_extra()
     machine = describe()
     if arguments.json:
-        print(json.dumps({"machine": machine, "runtimes": engines, "extras": extras}, indent=2))
+        found = {
+            "machine": machine,
+            "accelerators": _accelerators(),
+            "runtimes": engines,
+            "extras": extras,
+        }
+        print(json.dumps(found, indent=2))
         return 0
     out = console()
     flags = cpu_flags()
-    table = Table("CPU flag", "here", "what for", title="Processor", title_justify="left")
+    table = _table("Machine")
+    for key, value in _facts(machine):
+        table.add_row(key, value)
+    out.print(table)
+    table = _table("Instructions", "here", "what for")
     for flag, use in _GOOD.items():
-        table.add_row(flag, "yes" if flag in flags else "no", use)
-    out.print(_facts(machine))
+        table.add_row(flag, _yes(flag in flags), use)
     out.print(table)
-    table = Table("runtime", "state", title="Runtimes", title_justify="left")
+    table = _table("Runtimes")
     for name, why in engines.items():
-        table.add_row(name, why or "ready")
+        table.add_row(name, Text(why, style="yellow") if why else _ready())
     out.print(table)
-    table = Table("extra", "state", title="Extras", title_justify="left")
+    table = _table("Extras")
     for name, missing in extras.items():
-        install = f"missing {', '.join(missing)}: pip install 'trimgate[{name}]'"
-        table.add_row(name, install.replace("[", "\\[") if missing else "ready")
+        mend = f"missing {', '.join(missing)}: pip install 'trimgate[{name}]'"
+        table.add_row(name, Text(mend, style="yellow") if missing else _ready())
     out.print(table)
     return 0
+
+
+def _table(title: str, *more: str) -> Table:
+    """Two columns under a title, or more with heads."""
+    table = Table(title, *(more or ("",)), box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table.columns[0].min_width = 14
+    table.columns[0].no_wrap = True
+    return table
+
+
+def _ready() -> Text:
+    return Text("ready", style="green")
+
+
+def _yes(here: bool) -> Text:
+    return Text("yes", style="green") if here else Text("no", style="dim")
 
 
 def missing_by_extra() -> dict[str, list[str]]:
@@ -84,12 +113,34 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _facts(machine: dict[str, Any]) -> Table:
-    table = Table("what", "value", title="Machine", title_justify="left")
-    for key, value in machine.items():
-        if key in ("flags", "cpu_flags"):
-            continue
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {v}" for k, v in value.items())
-        table.add_row(key.replace("_", " "), str(value))
-    return table
+def _facts(machine: dict[str, Any]) -> list[tuple[str, str]]:
+    """The machine in words; what is not known or not limited is left out."""
+    gib = 2**30
+    facts = {
+        "processor": machine["cpu"],
+        "cores": machine["cores"],
+        "cores granted": machine["cpu_limit"],
+        "memory": f"{machine['memory'] / gib:.1f} GiB",
+        "memory granted": machine["memory_limit"] and f"{machine['memory_limit'] / gib:.1f} GiB",
+        "load": " ".join(f"{load:.1f}" for load in machine["load_average"]),
+        "governor": machine["governor"],
+        "system": f"{machine['os']}, Linux {machine['kernel']}, {machine['machine']}"
+        if sys.platform == "linux"
+        else f"{machine['os']} {machine['kernel']}, {machine['machine']}",
+        "Python": machine["python"],
+        "accelerator": ", ".join(_accelerators()) or "none found",
+        "packages": ", ".join(f"{name} {version}" for name, version in machine["packages"].items()),
+    }
+    return [(key, str(value)) for key, value in facts.items() if value is not None]
+
+
+def _accelerators() -> list[str]:
+    """Devices that the kernel shows, by their driver's device files."""
+    kinds = {
+        "NVIDIA GPU": "nvidia[0-9]*",
+        "AWS Neuron": "neuron[0-9]*",
+        "AMD GPU": "kfd",
+        "Intel NPU": "accel/accel[0-9]*",
+    }
+    found = {kind: len(list(Path("/dev").glob(files))) for kind, files in kinds.items()}
+    return [f"{count} {kind}" for kind, count in found.items() if count]

@@ -3,10 +3,12 @@
 import argparse
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from numpy.typing import NDArray
 
 from trimgate.cli._common import add_to_path, check_output, console
 from trimgate.config import parse_config, resolve_paths
@@ -56,12 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     folder = output.resolve().parent
     add_to_path(folder)
     columns = read_columns(Path(arguments.data))
-    label = arguments.label or _guess_label(list(columns))
+    known = _known_features(arguments, columns)
+    label = arguments.label or _guess_label(columns, known, arguments.data)
     if arguments.time and arguments.time not in columns:
         raise InvalidInput(
             "there is no such column", file=arguments.data, key="--time", value=arguments.time
         )
-    raw = _first_draft(arguments, folder, label, list(columns))
+    raw = _first_draft(arguments, folder, label, list(columns), known)
     notes = []
     while True:
         try:
@@ -89,25 +92,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _first_draft(
-    arguments: argparse.Namespace, folder: Path, label: str, columns: list[str]
-) -> dict[str, Any]:
+def _known_features(arguments: argparse.Namespace, columns: Mapping[str, Any]) -> list[str] | None:
+    """The features that the model knows by name, if it does."""
     from trimgate.models import ModelSource, feature_names
 
-    name = arguments.name or re.sub(r"[^a-z0-9]+", "-", Path(arguments.model).stem.lower())
-    model: dict[str, Any] = {"path": _relative(arguments.model, folder)}
-    if arguments.builder:
-        model["builder"] = arguments.builder
-    if arguments.allow_pickle:
-        model["allow_pickle"] = True
-    known = feature_names(
+    return feature_names(
         ModelSource(
             path=Path(arguments.model),
             name="model",
             builder=arguments.builder,
             allow_pickle=arguments.allow_pickle,
-        )
+        ),
+        columns,
     )
+
+
+def _first_draft(
+    arguments: argparse.Namespace,
+    folder: Path,
+    label: str,
+    columns: list[str],
+    known: list[str] | None,
+) -> dict[str, Any]:
+    name = arguments.name or re.sub(r"[^a-z0-9]+", "-", Path(arguments.model).stem.lower())
+    model: dict[str, Any] = {"path": _relative(arguments.model, folder)}
+    if arguments.builder:
+        model["builder"] = arguments.builder
+    if arguments.builder_argument:
+        model["builder_arguments"] = _builder_arguments(arguments.builder_argument)
+    if arguments.allow_pickle:
+        model["allow_pickle"] = True
     drop = [c for c in columns if c != label and known is not None and c not in known]
     split = (
         {"method": "temporal", "by": arguments.time} if arguments.time else {"method": "stratified"}
@@ -131,6 +145,8 @@ def _render(raw: dict[str, Any], plan: Plan, arguments: argparse.Namespace) -> s
     extra = ""
     if "builder" in model:
         extra += f"  builder: {model['builder']}  # makes the module that the weights go into\n"
+    if "builder_arguments" in model:
+        extra += f"  builder_arguments: {_scalar(model['builder_arguments'])}\n"
     if "allow_pickle" in model:
         extra += "  allow_pickle: true  # runs code from the file: only for files you made\n"
     drop = ""
@@ -165,9 +181,48 @@ def _margin(plan: Plan) -> float:
     return float(f"{0.02 * spread:.2g}")
 
 
-def _guess_label(columns: list[str]) -> str:
-    by_lower = {name.lower(): name for name in columns}
-    return next((by_lower[name] for name in _LABELS if name in by_lower), columns[-1])
+def _guess_label(columns: Mapping[str, NDArray[Any]], known: list[str] | None, data: str) -> str:
+    """A column with a usual name, or the only one that may be it.
+
+    Raises:
+        InvalidInput: More than one column may be it.
+    """
+    names = [name for name in columns if known is None or name not in known]
+    by_lower = {name.lower(): name for name in names}
+    usual = next((by_lower[name] for name in _LABELS if name in by_lower), None)
+    if usual is not None:
+        return usual
+    if known is None:
+        return list(columns)[-1]
+    # a column that is different in every row numbers the rows
+    likely = [n for n in names if columns[n].dtype.kind == "f" or _repeats(columns[n])]
+    if len(likely) == 1:
+        return likely[0]
+    raise InvalidInput(
+        f"which column is the label? The model does not take {', '.join(names[:10])}"
+        if names
+        else "every column is a feature that the model takes, so none is the label",
+        file=data,
+        mend="name it with --label" if names else "add the label column",
+    )
+
+
+def _repeats(values: NDArray[Any]) -> bool:
+    return len(set(values.tolist())) < len(values)
+
+
+def _builder_arguments(pairs: list[str]) -> dict[str, Any]:
+    """Names and values, the latter as YAML reads them."""
+    found = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign or not name.isidentifier():
+            raise InvalidInput("is not NAME=VALUE", key="--builder-argument", value=pair)
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InvalidInput("is not YAML", key="--builder-argument", value=pair) from error
+    return found
 
 
 def _relative(path: str, folder: Path) -> str:

@@ -15,6 +15,8 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from trimgate.ops.kfp_local import Event
 
@@ -32,7 +34,9 @@ def progress(out: Console, total: int) -> Iterator[Callable[[Event], None]]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("[bold]{task.description}"),
+        TextColumn(
+            "[bold]{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")
+        ),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -51,7 +55,8 @@ def progress(out: Console, total: int) -> Iterator[Callable[[Event], None]]:
                 took = time.monotonic() - began
                 bar.print(f"[green]✓[/] {escape(event.task)} [dim]{took:.1f} s[/]", highlight=False)
             else:
-                bar.print(f"  [dim]{escape(event.text)}[/]", highlight=False)
+                note = Text(f"  {event.text}", style="dim", no_wrap=True, overflow="ellipsis")
+                bar.print(note)
 
         yield show
 

@@ -20,6 +20,7 @@ from trimgate.config import Config, load_config
 from trimgate.errors import InvalidInput
 from trimgate.ops.local_target import released
 from trimgate.plan import Plan
+from trimgate.runtimes import missing_device
 
 if TYPE_CHECKING:
     from trimgate.ops.kfp_local import LocalRun
@@ -91,6 +92,11 @@ def _check_places(config: Config, root: Path, arguments: argparse.Namespace) -> 
     """
     check_writable(root, "--output")
     file = arguments.config
+    if reason := missing_device(config.target.device):
+        raise InvalidInput(
+            reason, file=file, key="target", value=config.target.name,
+            mend="or submit the compiled pipeline to a cluster that has one",
+        )  # fmt: skip
     check_writable(Path(config.promote.store), "promote.store", file)
     uri = config.mlflow.tracking_uri
     if config.mlflow.enabled and uri.startswith("sqlite:///"):
@@ -104,12 +110,20 @@ def _check_places(config: Config, root: Path, arguments: argparse.Namespace) -> 
 def _new_folder(root: Path, name: str) -> str:
     """Makes the run's folder; runs that begin in the same second get one each."""
     stamp = f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    for number in itertools.count(1):
-        unique = stamp if number == 1 else f"{stamp}-{number}"
-        with contextlib.suppress(FileExistsError):
-            (root / unique).mkdir(parents=True)
-            return unique
-    raise AssertionError("itertools.count does not end")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(
+            f"cannot be made ({error.strerror})", key="--output", value=str(root)
+        ) from error
+    unique = stamp
+    for number in itertools.count(2):
+        try:
+            (root / unique).mkdir()
+            break
+        except FileExistsError:
+            unique = f"{stamp}-{number}"
+    return unique
 
 
 def server_state(config: Config) -> Path:

@@ -69,6 +69,9 @@ def show_result(card: CardInput, html: Path, out: Console) -> None:
     if card.verdict:
         for rule in card.verdict.rules:
             mark = {"pass": "✓", "fail": "✗", "inconclusive": "?"}[rule.outcome]
-            out.print(Text(f"  {mark} {rule.rule}: {rule.reason}", style=_STYLE[rule.outcome][5:]))
+            line = Text(f"{rule.rule}: {rule.reason}", style=_STYLE[rule.outcome][5:])
+            grid = Table.grid(padding=(0, 1, 0, 0))
+            grid.add_row(Text(f"  {mark}", style=line.style), line)
+            out.print(grid, soft_wrap=not out.is_terminal)
     out.print()
     out.print(Text(f"card     {html}"), soft_wrap=True)

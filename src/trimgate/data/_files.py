@@ -25,6 +25,8 @@ def read_columns(path: Path) -> dict[str, Array]:
         InvalidInput: The file is missing, of an unknown kind, damaged or empty, or a column has
             a type that no model takes.
     """
+    if path.is_dir():
+        raise InvalidInput("is a folder", file=path, mend="name a file in it")
     if not path.is_file():
         raise InvalidInput("the file is missing", file=path)
     if path.suffix == ".npz":

@@ -1,5 +1,6 @@
 """Train, validation and test rows, and what must hold between them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -49,7 +50,7 @@ def load_splits(
     validation: float = 0.2,
     test: float = 0.2,
     overlap: Literal["refuse", "drop", "allow"] = "refuse",
-    regression: bool = False,
+    regression: bool | Callable[[Dataset], bool] = False,
     seed: int = 0,
 ) -> Splits:
     """Reads, divides and checks the rows.
@@ -63,7 +64,8 @@ def load_splits(
         validation: Share of the rows.
         test: Share of the rows.
         overlap: What to do when rows of a split also stand in an earlier one.
-        regression: Labels are values; a split need not have two classes.
+        regression: Labels are values; a split need not have two classes. A function is asked,
+            with the rows before they are divided.
         seed: For `stratified` and `random`.
 
     Raises:
@@ -72,8 +74,9 @@ def load_splits(
     """
     if isinstance(files, Path):
         columns = read_columns(files)
-        rows = _divide(columns, label, method, by, validation, test, seed, files, regression)
         data = as_dataset(columns, label, drop, files)
+        regression = regression(data) if callable(regression) else regression
+        rows = _divide(columns, label, method, by, validation, test, seed, files, regression)
         parts = [data.take(index) for index in rows]
         origins = [files] * 3
     else:
@@ -81,13 +84,19 @@ def load_splits(
         origins = list(files)
         for part, origin in zip(parts[1:], origins[1:], strict=True):
             _same_columns(parts[0], part, origins[0], origin)
+        regression = regression(parts[0]) if callable(regression) else regression
     names = ("train", "validation", "test")
     parts, notes = _without_overlap(parts, names, origins, overlap)
     for part, name, origin in zip(parts, names, origins, strict=True):
-        _check_split(part, name, origin, regression)
+        if len(part) == 0:
+            raise InvalidInput(
+                f"the {name} split is empty", file=origin, mend="bring more rows or larger shares"
+            )
     if not regression:
+        for part, name, origin in zip(parts, names, origins, strict=True):
+            _two_classes(part, name, origin)
         _known_classes(parts, names, origins)
-    return Splits(*parts, notes=tuple(notes))
+    return Splits(parts[0], parts[1], parts[2], notes=tuple(notes))
 
 
 def _divide(
@@ -181,13 +190,9 @@ def _without_overlap(
     return kept, notes
 
 
-def _check_split(part: Dataset, name: str, origin: Path, regression: bool) -> None:
-    if len(part) == 0:
-        raise InvalidInput(
-            f"the {name} split is empty", file=origin, mend="bring more rows or larger shares"
-        )
+def _two_classes(part: Dataset, name: str, origin: Path) -> None:
     values = part.labels.tolist()
-    if not regression and len(set(values)) < 2:
+    if len(set(values)) < 2:
         raise InvalidInput(
             f"the {name} split has one class only ({values[0]!r} in all of its {len(part)} rows)",
             file=origin,

@@ -82,7 +82,9 @@ def _sklearn(model: Any, source: ModelSource, sample: Dataset) -> tuple[Any, Mod
         "XGBRFClassifier",
         "XGBRFRegressor",
     ):
-        return _xgboost(model.get_booster(), source, sample, labels)
+        booster, info = _xgboost(model.get_booster(), source, sample, labels)
+        notes = {**info.notes, "hyperparameters": _hyperparameters(model)}
+        return booster, info.model_copy(update={"notes": notes})
     if type(model).__name__ in ("LGBMClassifier", "LGBMRegressor"):
         return _lightgbm(model.booster_, source, sample, labels)
     if is_classifier(model):
@@ -153,6 +155,19 @@ def _xgboost(
     labels = labels_of(task, classes, labels, sample, source)
     info = _info(source, sample, "xgboost", task, kind, labels, "trees", ordered, "float32")
     return booster, info
+
+
+def _hyperparameters(model: Any) -> dict[str, Any]:
+    """What an XGBoost estimator was trained with; its booster's file does not say that.
+
+    Left out is what does not shape the trees: the machine's threads and device, and objects.
+    """
+    apart = ("missing", "n_jobs", "nthread", "device", "verbosity")
+    return {
+        name: value
+        for name, value in model.get_xgb_params().items()
+        if name not in apart and isinstance(value, (bool, int, float, str))
+    }
 
 
 def _lightgbm(

@@ -49,9 +49,13 @@ def match_inputs(graph: Any, sample: Dataset, file: Path) -> tuple[TensorSpec, .
     )
 
 
+def exported_name(name: str) -> str:
+    """A column's name as exporters write it: other signs than letters and digits as underscores."""
+    return re.sub(r"[^\w+]", "_", name)
+
+
 def _pair(values: list[Any], names: list[str], file: Path) -> list[tuple[Any, str]]:
-    # exporters write other signs than letters and digits as underscores
-    written = {re.sub(r"[^\w+]", "_", name): name for name in names}
+    written = {exported_name(name): name for name in names}
     pairs = []
     for value in values:
         feature = value.name if value.name in names else written.get(value.name)

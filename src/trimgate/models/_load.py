@@ -95,7 +95,10 @@ def _try_elsewhere(path: Path, package: str) -> None:
     # the parent's packages: they may not be where the child looks
     place = str(Path(str(library.__file__)).parents[1])
     code = (
-        f"import sys; sys.path.append(sys.argv[2]); import numpy, {package}; "
+        "import sys; sys.path.append(sys.argv[2]); "
+        # not needed here, and they take six times as long to import as the library itself
+        "sys.modules.update(dict.fromkeys(('sklearn', 'pandas', 'pyarrow'))); "
+        f"import numpy, {package}; "
         f"file = sys.argv[1]; {_TRIALS[package]}"
     )
     child = subprocess.run(

@@ -1,6 +1,6 @@
 """Whether a model and the data fit: features, labels, task."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -26,20 +26,29 @@ def array_inputs(sample: Dataset, dtype: str) -> tuple[TensorSpec, ...]:
     )
 
 
-def feature_names(source: ModelSource) -> list[str] | None:
+def feature_names(source: ModelSource, columns: Collection[str] = ()) -> list[str] | None:
     """The features that a user's model knows by name, or None where it knows none.
+
+    Args:
+        source: The model's file.
+        columns: Names in the data; a feature whose name an ONNX exporter wrote otherwise is
+            given by its name in the data.
 
     Raises:
         InvalidInput: The file cannot be read.
     """
     from trimgate.models._load import load_user_model
 
-    if source.path.suffix in (".safetensors", ".pt", ".pth"):
+    suffix = source.path.suffix.lower()
+    if suffix in (".safetensors", ".pt", ".pth"):
         return None
     model = load_user_model(source)
-    if source.path.suffix == ".onnx":
-        names = [tensor.name for tensor in model.graph.input]
-        return names if len(names) > 1 else None
+    if suffix == ".onnx":
+        from trimgate.models._foreign_graph import exported_name, graph_inputs
+
+        written = {exported_name(name): name for name in columns} | {n: n for n in columns}
+        names = [tensor.name for tensor in graph_inputs(model.graph)]
+        return [written.get(name, name) for name in names] if len(names) > 1 else None
     kind = f"{type(model).__module__.split('.')[0]}.{type(model).__name__}"
     if kind in ("xgboost.Booster", "lightgbm.Booster"):
         return booster_names(model)

@@ -149,7 +149,8 @@ def build_module(builder: str, arguments: dict[str, Any]) -> Any:
     function = _resolve(builder)
     try:
         module = function(**arguments)
-    except Exception as error:
+    # whatever a user's code raises
+    except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"the builder failed ({type(error).__name__}: {error})",
             key="builder",
@@ -170,9 +171,11 @@ def _resolve(builder: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    # the module is a user's, and may fail in any way when it is imported
+    except (Exception, SystemExit) as error:
+        plain = isinstance(error, ImportError | AttributeError)
         raise InvalidInput(
-            f"cannot be imported ({error})",
+            f"cannot be imported ({error if plain else f'{type(error).__name__}: {error}'})",
             key="builder",
             value=builder,
             mend="install its package, or run where it can be imported (PYTHONPATH)",

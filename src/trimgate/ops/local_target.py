@@ -73,9 +73,12 @@ def promote(model: str | Path, store: str | Path, *, name: str, run: str, verdic
         try:
             shutil.copytree(model, partial)
             partial.replace(place)
-        except BaseException:
+        except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
+            # Another run may have put the same model there meanwhile.
+            same = isinstance(error, OSError) and place.is_dir()
+            if not same or read(place, verify=True).digest != info.digest:
+                raise
     current = released(store, name)
     if current is not None and current.digest == info.digest:
         return current

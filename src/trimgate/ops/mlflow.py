@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ def record_run(
         "trimgate.verdict": outcome,
         "trimgate.winner": card.selection.winner,
         "trimgate.target": card.target.name,
+        "mlflow.source.name": "trimgate",
         "mlflow.note.content": (files / "card.md").read_text(),
     }
     parent = client.create_run(where, run_name=card.run, tags=tags).info.run_id
@@ -94,7 +96,9 @@ def _experiment(client: "MlflowClient", name: str, tracking_uri: str) -> str:
         # MLflow would put files into whatever folder the process runs in.
         folder = Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent
         place = (folder / "mlartifacts" / name).as_uri()
-    return str(client.create_experiment(name, artifact_location=place))
+    # Without its kind the UI opens the experiment as one of generative AI, with empty tables.
+    tags = {"mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, artifact_location=place, tags=tags))
 
 
 def _child(
@@ -102,6 +106,7 @@ def _child(
 ) -> None:
     tags = {
         "mlflow.parentRunId": parent,
+        "mlflow.source.name": "trimgate",
         "trimgate.kind": "candidate",
         "trimgate.run": card.run,
         "trimgate.winner": str(candidate.name == card.selection.winner).lower(),
@@ -151,9 +156,8 @@ def _log(
     client: "MlflowClient", run: str, parameters: dict[str, Any], metrics: dict[str, float]
 ) -> None:
     from mlflow.entities import Metric, Param
-    from mlflow.utils.time import get_current_time_millis
 
-    now = get_current_time_millis()
+    now = time.time_ns() // 1_000_000
     client.log_batch(
         run,
         params=[Param(key, str(value)[:_MAX_VALUE]) for key, value in parameters.items()],

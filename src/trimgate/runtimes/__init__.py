@@ -14,7 +14,7 @@ from trimgate.models.directory import read
 from trimgate.models.scores import to_scores
 from trimgate.runtimes._base import Runtime, Session
 
-__all__ = ["Runtime", "Session", "available", "get", "load", "names", "to_scores"]
+__all__ = ["Runtime", "Session", "available", "get", "load", "missing_device", "names", "to_scores"]
 
 
 @functools.cache
@@ -51,6 +51,13 @@ def get(name: str) -> Runtime:
 def available() -> dict[str, str | None]:
     """By name: None where this machine can run it, else why not."""
     return {name: runtime.missing() for name, runtime in _runtimes().items()}
+
+
+def missing_device(device: str) -> str | None:
+    """Why no runtime here can compute on a target's device (`cpu` or `gpu`), or None."""
+    from trimgate.runtimes._onnxruntime import missing_gpu
+
+    return missing_gpu() if device == "gpu" else None
 
 
 def load(directory: str | Path, *, threads: int = 1) -> Session:

@@ -83,7 +83,7 @@ class OnnxRuntime(Runtime):
                 "ONNX Runtime computes in the precision of the graph; "
                 "state f32 here and quantize with scheme fp16 instead"
             )
-        if device == "gpu" and (reason := _no_gpu()):
+        if device == "gpu" and (reason := missing_gpu()):
             return reason
         return no_onnx(info)
 
@@ -128,7 +128,8 @@ class OnnxRuntime(Runtime):
         return OnnxRuntimeSession(session, info)
 
 
-def _no_gpu() -> str | None:
+def missing_gpu() -> str | None:
+    """Why ONNX Runtime cannot compute on a GPU here, or None."""
     import onnxruntime as ort
 
     if _PROVIDERS["gpu"] in ort.get_available_providers():

@@ -139,6 +139,22 @@ def test_greedy_order_is_no_worse_than_the_order_of_training(
     assert order[0] == int(np.argmin(single))
 
 
+def test_boosting_is_not_cut_until_its_probabilities_shrink(
+    cancer: Context, bring: Any, matrix: Any, tmp_path: Path
+) -> None:
+    """The ranking survives a cut that ruins the probabilities, and with them any threshold."""
+    model = GradientBoostingClassifier(
+        n_estimators=80, max_depth=2, learning_rate=0.1, random_state=0
+    ).fit(matrix(cancer.train), cancer.train.labels)
+    source = bring(model, cancer.train)
+    free = TECHNIQUE.apply(source, tmp_path / "free", PruneConfig(max_loss_rise=100), cancer)
+    held = TECHNIQUE.apply(source, tmp_path / "held", PruneConfig(), cancer)
+    loose, tight = free.notes["prune"], held.notes["prune"]
+    assert loose["log_loss_after"] > 1.2 * loose["log_loss_before"]
+    assert tight["log_loss_after"] <= 1.02 * tight["log_loss_before"]
+    assert loose["trees_after"] < tight["trees_after"] < tight["trees_before"]
+
+
 def test_refit_trains_shallower_trees(
     cancer: Context, bring: Any, matrix: Any, conformance: Any, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 import pytest
+import skops.io
 import xgboost
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from trimgate.data.dataset import Dataset
 from trimgate.judge import metrics
-from trimgate.models import directory, load_trainable
+from trimgate.models import ModelSource, directory, import_model, load_trainable
 from trimgate.techniques import Context
 from trimgate.techniques.select_features import TECHNIQUE, SelectFeaturesConfig
 from trimgate.techniques.select_features._technique import grid
@@ -225,6 +226,26 @@ def test_xgboost_needs_its_parameters(
     directory.seal(source, without.model_copy(update={"notes": noted}))
     same = TECHNIQUE.apply(source, tmp_path / "noted", SelectFeaturesConfig(keep=6), cancer)
     assert same.digest == info.digest
+
+
+def test_an_xgboost_estimator_brings_its_parameters(
+    cancer: Context, bring: Any, matrix: Any, tmp_path: Path
+) -> None:
+    model = xgboost.XGBClassifier(n_estimators=9, max_depth=2, learning_rate=0.5, n_jobs=1)
+    model.fit(matrix(cancer.train), cancer.train.labels)
+    file = tmp_path / "estimator.skops"
+    skops.io.dump(model, file)
+    source = tmp_path / "estimator"
+    info = import_model(ModelSource(path=file), cancer.train, source)
+    noted = info.notes["hyperparameters"]
+    assert noted["max_depth"] == 2
+    assert noted["learning_rate"] == 0.5
+    assert not {"missing", "n_jobs"} & set(noted)
+    made = TECHNIQUE.apply(source, tmp_path / "out", SelectFeaturesConfig(keep=6), cancer)
+    trained = load_trainable(tmp_path / "out", made)
+    assert trained.num_boosted_rounds() == 9
+    depths = [line.count("\t") for tree in trained.get_dump() for line in tree.splitlines()]
+    assert max(depths) == 2
 
 
 def test_refuses_positions_that_would_change(

@@ -101,8 +101,12 @@ def _runtime(parent: ModelInfo, target: Target) -> RuntimeChoice:
     if "onnxruntime" not in target.runtimes:
         return RuntimeChoice(name="openvino")
     if parent.runtime.name == "onnxruntime":
-        return parent.runtime
-    return RuntimeChoice(name="onnxruntime")
+        chosen = parent.runtime
+    else:
+        chosen = RuntimeChoice(name="onnxruntime")
+    if target.device == "gpu":
+        return chosen.model_copy(update={"options": {"device": "gpu", **chosen.options}})
+    return chosen
 
 
 def _sample(context: Context) -> Dataset:

@@ -18,6 +18,10 @@ class PruneConfig(StepConfig):
             primary metric on the validation split within `tolerance`.
         tolerance: By how much that metric may get worse: absolute, but a share of the metric
             for the errors of a regression.
+        max_loss_rise: For boosted classifiers with `amount: auto`: by which share the log loss
+            on the validation rows may rise. Boosting that is cut short keeps its ranking long
+            after its probabilities shrank towards the base rate, so that ROC AUC or average
+            precision alone would let decisions at a threshold go wrong.
         order: For forests: `greedy` keeps the trees that complement each other best on the
             validation rows, `first` the first ones. Boosted trees are always cut at the end.
         refit: For trees: also train shallower ensembles (with else the same
@@ -38,6 +42,7 @@ class PruneConfig(StepConfig):
     method: Literal["auto", "trees", "channels"] = "auto"
     amount: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"
     tolerance: float = Field(default=0.005, ge=0)
+    max_loss_rise: float = Field(default=0.02, ge=0)
     order: Literal["greedy", "first"] = "greedy"
     refit: bool = False
     depths: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(3, 4, 6), min_length=1)

@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from trimgate.data.dataset import Dataset
+from trimgate.data.dataset import Array, Dataset
 from trimgate.errors import NotApplicable
 from trimgate.models.directory import ModelInfo
 from trimgate.techniques._base import Context
@@ -14,6 +14,54 @@ from trimgate.training import Measure, fit, seeded_clone
 
 _log = logging.getLogger("trimgate.techniques.prune")
 
+# Below this rise of the log loss nothing changes for anyone, however small the loss itself is.
+_LOSS_FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class _Quality:
+    """The primary metric, and the log loss of a boosted classifier."""
+
+    value: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """What an ensemble with fewer trees must reach."""
+
+    measure: Measure
+    loss: Measure | None
+    reference: _Quality
+    config: PruneConfig
+
+    @classmethod
+    def of(cls, full: Ensemble, info: ModelInfo, config: PruneConfig, context: Context) -> "_Bar":
+        """The quality of the whole ensemble on the validation rows."""
+        measure = Measure.of(context.metric, info, context.validation)
+        # the mean of fewer trees of a forest stays at its level
+        shrinks = info.task != "regression" and not isinstance(full, Forest)
+        loss = Measure.of("log_loss", info, context.validation) if shrinks else None
+        (scores,) = full.staged(context.validation, [full.size])
+        return cls(measure, loss, _quality(measure, loss, scores), config)
+
+    def quality(self, scores: Array) -> _Quality:
+        """What the scores are worth."""
+        return _quality(self.measure, self.loss, scores)
+
+    def reached(self, quality: _Quality) -> bool:
+        """Whether the metric and the log loss are no worse than the config allows."""
+        if not self.measure.acceptable(quality.value, self.reference.value, self.config.tolerance):
+            return False
+        if quality.loss is None or self.reference.loss is None or self.config.amount != "auto":
+            return True
+        rise = max(self.config.max_loss_rise * self.reference.loss, _LOSS_FLOOR)
+        return quality.loss <= self.reference.loss + rise
+
+
+def _quality(measure: Measure, loss: Measure | None, scores: Array) -> _Quality:
+    return _Quality(measure(scores), loss(scores) if loss else None)
+
 
 @dataclass(frozen=True)
 class _Option:
@@ -21,7 +69,7 @@ class _Option:
 
     ensemble: Ensemble
     size: int
-    value: float
+    quality: _Quality
     depth: int | None
 
     @property
@@ -47,26 +95,23 @@ def prune_trees(
     Raises:
         NotApplicable: The model is no such ensemble, or every tree is needed.
     """
-    measure = Measure.of(context.metric, info, context.validation)
-    rows = context.validation
     full = find(model, info)
-    (reference_scores,) = full.staged(rows, [full.size])
-    reference = measure(reference_scores)
-
-    options = [_shrunk(full, rows, measure, reference, config, None)]
+    bar = _Bar.of(full, info, config, context)
+    options = [_shrunk(full, context.validation, bar, None)]
     if config.refit:
         for depth in config.depths:
             fitted = _refitted(model, info, context, depth)
-            options.append(_shrunk(fitted, rows, measure, reference, config, depth))
-    good = [o for o in options if measure.acceptable(o.value, reference, config.tolerance)]
+            options.append(_shrunk(fitted, context.validation, bar, depth))
+    good = [option for option in options if bar.reached(option.quality)]
     if good:
         best = min(good, key=lambda option: option.cost)
     else:
-        best = max(options, key=lambda option: measure.gain(option.value, reference))
+        best = max(options, key=lambda o: bar.measure.gain(o.quality.value, bar.reference.value))
     if best.depth is None and best.size == full.size:
+        loss = f" or its log loss by more than {config.max_loss_rise:.0%}" if bar.loss else ""
         raise NotApplicable(
-            f"with fewer of its {full.size} trees the model gets worse by more than "
-            f"{config.tolerance} {context.metric} on the validation rows",
+            f"with fewer of its {full.size} trees the model's {context.metric} gets worse by more "
+            f"than {config.tolerance:g}{loss} on the validation rows",
             key="prune.tolerance",
             mend="raise it, or give an amount",
         )
@@ -81,8 +126,10 @@ def prune_trees(
         "leaves_after": sum(after),
         "depth": best.depth,
         "metric": context.metric,
-        "metric_before": reference,
-        "metric_after": best.value,
+        "metric_before": bar.reference.value,
+        "metric_after": best.quality.value,
+        "log_loss_before": bar.reference.loss,
+        "log_loss_after": best.quality.loss,
     }
 
 
@@ -95,28 +142,21 @@ def grid(size: int) -> list[int]:
     return sorted(sizes)
 
 
-def _shrunk(
-    ensemble: Ensemble,
-    rows: Dataset,
-    measure: Measure,
-    reference: float,
-    config: PruneConfig,
-    depth: int | None,
-) -> _Option:
+def _shrunk(ensemble: Ensemble, rows: Dataset, bar: _Bar, depth: int | None) -> _Option:
     """The ensemble with the explicit share removed, or with as few trees as are enough."""
-    if isinstance(ensemble, Forest) and config.order == "greedy":
+    if isinstance(ensemble, Forest) and bar.config.order == "greedy":
         ensemble = ensemble.reordered(ensemble.greedy_order(rows))
-    if config.amount != "auto":
-        size = max(1, round(ensemble.size * (1 - config.amount)))
+    if bar.config.amount != "auto":
+        size = max(1, round(ensemble.size * (1 - bar.config.amount)))
         (scores,) = ensemble.staged(rows, [size])
-        return _Option(ensemble, size, measure(scores), depth)
+        return _Option(ensemble, size, bar.quality(scores), depth)
     sizes = grid(ensemble.size)
-    values = [measure(scores) for scores in ensemble.staged(rows, sizes)]
+    qualities = [bar.quality(scores) for scores in ensemble.staged(rows, sizes)]
     chosen = len(sizes) - 1
     # All larger sizes must be good enough too, so that one lucky point decides nothing.
-    while chosen > 0 and measure.acceptable(values[chosen - 1], reference, config.tolerance):
+    while chosen > 0 and bar.reached(qualities[chosen - 1]):
         chosen -= 1
-    return _Option(ensemble, sizes[chosen], values[chosen], depth)
+    return _Option(ensemble, sizes[chosen], qualities[chosen], depth)
 
 
 def _refitted(model: Any, info: ModelInfo, context: Context, depth: int) -> Ensemble:

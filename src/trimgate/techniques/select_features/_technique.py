@@ -45,7 +45,7 @@ class SelectFeatures(Technique[SelectFeaturesConfig]):
         if info.framework == "xgboost" and not known:
             return (
                 "an XGBoost file does not say its hyper-parameters; give them as `parameters` of "
-                "select_features, or put the estimator in a scikit-learn pipeline"
+                "select_features, or bring the estimator itself (skops, joblib)"
             )
         if len(_candidates(info)) < 2:
             return "the model looks at a single feature"

@@ -1,0 +1,107 @@
+"""What a plan settles from the target and the model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits, load_iris
+from sklearn.linear_model import LogisticRegression
+from skl2onnx import to_onnx
+
+from trimgate.config import parse_config
+from trimgate.errors import InvalidInput
+from trimgate.plan import make_plan
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A table and a linear model of it; images and an ONNX model of them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    place = tmp_path_factory.mktemp("plan")
+    iris = load_iris(as_frame=True)
+    rows = iris.data.add(np.random.default_rng(0).normal(0, 1e-3, iris.data.shape))
+    pd.DataFrame({**rows, "label": iris.target}).to_parquet(place / "iris.parquet")
+    linear = LogisticRegression(max_iter=500).fit(iris.data.to_numpy(), iris.target)
+    onnx = to_onnx(linear, np.zeros((1, 4), np.float32), options={"zipmap": False})
+    (place / "iris.onnx").write_bytes(onnx.SerializeToString())
+    digits = load_digits()
+    np.savez(place / "digits.npz", image=digits.images[:400].astype(np.float32) / 16,
+             label=digits.target[:400])  # fmt: skip
+    weight = np.random.default_rng(0).normal(size=(64, 10)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])],
+        "flat",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 10])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (place / "digits.onnx").write_bytes(model.SerializeToString())
+    return place
+
+
+def plan(folder, name, data, **more):
+    config = {
+        "name": name,
+        "model": {"path": str(folder / f"{name}.onnx")},
+        "data": {"path": str(folder / data), "label": "label"},
+        "recipes": [{"steps": [{"technique": "optimize_graph"}]}],
+        **more,
+    }
+    return make_plan(parse_config(config))
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "target", "sizes"),
+    [
+        ("iris", "iris.parquet", "cloud-cpu", (1, 1000)),
+        ("digits", "digits.npz", "cloud-cpu", (1, 32)),
+        ("digits", "digits.npz", {"profile": "cloud-cpu", "threads": 2}, (1, 32)),
+        ("digits", "digits.npz", {"profile": "cloud-cpu", "batch_sizes": [1, 1000]}, (1, 1000)),
+        ("digits", "digits.npz", "edge-cpu", (1,)),
+    ],
+)
+def test_images_come_in_smaller_batches(folder, name, data, target, sizes):
+    settled = plan(folder, name, data, target=target).config.target
+    assert settled.batch_sizes == sizes
+    if isinstance(target, dict) and "threads" in target:
+        assert settled.threads == 2
+
+
+@pytest.mark.parametrize(
+    ("target", "gate", "limit"),
+    [
+        ("cloud-cpu", None, None),
+        ("edge-cpu", None, 512),
+        ("edge-cpu", {"min_speedup": 1.05}, 512),
+        ("edge-cpu", {"max_peak_rss_mb": 100}, 100),
+        ({"profile": "edge-cpu", "memory_limit_mb": 64}, {"max_peak_rss_mb": 100}, 64),
+    ],
+)
+def test_memory_of_the_target_is_a_rule(folder, target, gate, limit):
+    more = {} if gate is None else {"gate": gate}
+    policy = plan(folder, "iris", "iris.parquet", target=target, **more).policy
+    assert policy.max_peak_rss_mb == limit
+
+
+@pytest.mark.parametrize("last", ["linear", "forest"])
+def test_a_step_without_an_onnx_form_is_named_before_the_run(tmp_path, last):
+    """A model that nothing can be done for ends in one line, and not in a run."""
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from skops import io
+
+    rows = load_iris(as_frame=True).frame.rename(columns={"target": "label"})
+    rows += np.random.default_rng(0).normal(0, 1e-3, rows.shape) * (rows.columns != "label")
+    rows.astype({"label": "int64"}).to_parquet(tmp_path / "rows.parquet")
+    estimator = LogisticRegression() if last == "linear" else RandomForestClassifier(5)
+    model = make_pipeline(FunctionTransformer(np.arctan), estimator)
+    io.dump(model.fit(rows.drop(columns="label"), rows["label"].astype(int)), tmp_path / "m.skops")
+    config = {
+        "name": "m",
+        "model": {"path": str(tmp_path / "m.skops")},
+        "data": {"path": str(tmp_path / "rows.parquet"), "label": "label"},
+    }
+    with pytest.raises(InvalidInput, match=r"no recipe is left.*FunctionTransformer\(arctan\)"):
+        make_plan(parse_config(config))
