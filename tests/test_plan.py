@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from skl2onnx import to_onnx
 from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LogisticRegression
-from skl2onnx import to_onnx
 
 from trimgate.config import parse_config
 from trimgate.errors import InvalidInput
@@ -84,9 +84,8 @@ def test_memory_of_the_target_is_a_rule(folder, target, gate, limit):
     assert policy.max_peak_rss_mb == limit
 
 
-@pytest.mark.parametrize("last", ["linear", "forest"])
-def test_a_step_without_an_onnx_form_is_named_before_the_run(tmp_path, last):
-    """A model that nothing can be done for ends in one line, and not in a run."""
+def test_a_step_without_an_onnx_form_is_named_before_the_run(tmp_path):
+    """A model that nothing can be done for ends in one line; trees are left with daal4py."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
@@ -95,13 +94,23 @@ def test_a_step_without_an_onnx_form_is_named_before_the_run(tmp_path, last):
     rows = load_iris(as_frame=True).frame.rename(columns={"target": "label"})
     rows += np.random.default_rng(0).normal(0, 1e-3, rows.shape) * (rows.columns != "label")
     rows.astype({"label": "int64"}).to_parquet(tmp_path / "rows.parquet")
-    estimator = LogisticRegression() if last == "linear" else RandomForestClassifier(5)
-    model = make_pipeline(FunctionTransformer(np.arctan), estimator)
-    io.dump(model.fit(rows.drop(columns="label"), rows["label"].astype(int)), tmp_path / "m.skops")
-    config = {
-        "name": "m",
-        "model": {"path": str(tmp_path / "m.skops")},
-        "data": {"path": str(tmp_path / "rows.parquet"), "label": "label"},
-    }
+    features, labels = rows.drop(columns="label"), rows["label"].astype(int)
+
+    def planned(estimator):
+        model = make_pipeline(FunctionTransformer(np.arctan), estimator).fit(features, labels)
+        io.dump(model, tmp_path / "m.skops")
+        return make_plan(
+            parse_config(
+                {
+                    "name": "m",
+                    "model": {"path": str(tmp_path / "m.skops")},
+                    "data": {"path": str(tmp_path / "rows.parquet"), "label": "label"},
+                }
+            )
+        )
+
     with pytest.raises(InvalidInput, match=r"no recipe is left.*FunctionTransformer\(arctan\)"):
-        make_plan(parse_config(config))
+        planned(LogisticRegression())
+    forest = planned(RandomForestClassifier(5))
+    assert [recipe.name for recipe in forest.recipes] == ["daal4py"]
+    assert "FunctionTransformer(arctan)" in forest.refused["ONNX"]

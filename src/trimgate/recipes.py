@@ -191,11 +191,11 @@ def default_steps(
     openvino: dict[str, Any] = {"technique": "runtime", "engine": "openvino"}
     compiled: dict[str, Any] = {"technique": "runtime", "engine": "daal4py"}
     bf16 = [{**openvino, "precision": "bf16"}] if flags & {"avx512_bf16", "amx_bf16"} else []
+    prune: dict[str, Any] = {"technique": "prune"}
     trained = info.framework != "onnx"
     chosen: list[list[dict[str, Any]]] = [[export]]
     if info.family == "trees":
         if trained:
-            prune = {"technique": "prune"}
             chosen += [[prune], [select], [select, prune]]
             if max(target.batch_sizes) >= 100:
                 chosen += [[compiled]]
@@ -208,8 +208,8 @@ def default_steps(
         chosen += [[static], [openvino], [static, openvino], *([step] for step in bf16)]
         if info.framework == "torch":
             for amount in (0.3, 0.5):
-                prune = {"technique": "prune", "amount": amount}
-                chosen += [[prune], [prune, static], [prune, static, openvino]]
+                fewer = {**prune, "amount": amount}
+                chosen += [[fewer], [fewer, static], [fewer, static, openvino]]
     else:
         chosen += [[dynamic], [static], [openvino]]
     return [

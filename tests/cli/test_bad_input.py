@@ -470,3 +470,26 @@ def test_output_of_compile(capsys, place):
 )
 def test_init(capsys, place, arguments, expected):
     assert expected in refused(capsys, place, None, "init", *arguments)
+
+
+# ----------------------------------------------------------------------------- target and builder
+
+
+def test_a_gpu_that_is_not_there(capsys, place):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has a CUDA provider")
+    line = refused(capsys, place, config(target="gpu"))
+    assert line.startswith("optimize.yaml: target = 'gpu': the target asks for a GPU")
+    assert "onnxruntime-gpu" in line
+
+
+@pytest.mark.parametrize("pair", ["classes", "=3", "a b=3", "classes=[1"])
+def test_builder_arguments(capsys, place, pair):
+    save_file({"w": np.zeros(1, np.float32)}, place / "w.safetensors")
+    line = refused(
+        capsys, place, None, "init", "--model", "w.safetensors", "--data", "rows.parquet",
+        "--builder", "nets:build", "--builder-argument", pair,
+    )  # fmt: skip
+    assert line.startswith(f"--builder-argument = {pair!r}: is not ")

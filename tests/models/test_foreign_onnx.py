@@ -8,7 +8,7 @@ import pytest
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
-from trimgate.models import ModelSource, build_inputs, import_model, to_scores
+from trimgate.models import ModelSource, build_inputs, feature_names, import_model, to_scores
 from trimgate.models.directory import ONNX_FILE, ModelInfo
 from trimgate.models.export import run_onnx
 
@@ -168,3 +168,30 @@ def test_output_must_exist(flowers: Dataset, tmp_path: Path):
 def folders(tmp_path: Path) -> None:
     for name in ("other", "free"):
         (tmp_path / name).mkdir()
+
+
+def test_names_of_the_inputs_are_those_of_the_data(tmp_path: Path):
+    from onnx import TensorProto, helper, numpy_helper
+
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 1])
+        for name in ("income_value", "age")
+    ]
+    # graphs before IR version 4 list their constants among the inputs
+    constant = helper.make_tensor_value_info("w", TensorProto.FLOAT, [1])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["income_value", "age"], ["sum"]),
+            helper.make_node("Mul", ["sum", "w"], ["y"]),
+        ],
+        "old",
+        [*inputs, constant],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])],
+        [numpy_helper.from_array(np.ones(1, np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=3)
+    file = tmp_path / "m.onnx"
+    file.write_bytes(model.SerializeToString())
+    source = ModelSource(path=file)
+    assert feature_names(source) == ["income_value", "age"]
+    assert feature_names(source, ["age", "income value", "id"]) == ["income value", "age"]

@@ -138,7 +138,7 @@ def test_onnxruntime_refuses_a_fallback(
     """With the check for a GPU build passed, the session itself must not fall back silently."""
     from trimgate.runtimes import _onnxruntime
 
-    monkeypatch.setattr(_onnxruntime, "_no_gpu", lambda: None)
+    monkeypatch.setattr(_onnxruntime, "missing_gpu", lambda: None)
     case = digits.served_by(tmp_path / "m", "onnxruntime", options={"device": "gpu"})
     assert "CUDAExecutionProvider" in conformance.check_refusal(case)
 

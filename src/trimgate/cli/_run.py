@@ -76,6 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
             _say(out, "released", str(Path(plan.config.promote.store) / release.uri))
             if arguments.serve:
                 _serve(plan.config, release.uri, arguments.port, Path(result.outputs["rows"]), out)
+    elif arguments.serve:
+        _say(out, "served", "nothing: only a model that passed the gate is")
     reused = f", {result.reused} of them from earlier runs" if result.reused else ""
     total = result.executed + result.reused
     _say(out, "took", f"{time.monotonic() - began:.0f} s, {total} tasks{reused}")

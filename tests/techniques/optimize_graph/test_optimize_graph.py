@@ -108,6 +108,18 @@ def test_target_without_onnx_engine_is_refused(make: Any, cancer: Dataset, tmp_p
     assert "bare" in words
 
 
+def test_a_gpu_target_computes_on_the_gpu(make: Any, cancer: Dataset):
+    from sklearn.tree import DecisionTreeClassifier
+
+    from trimgate.targets import PROFILES
+    from trimgate.techniques.optimize_graph._technique import _runtime
+
+    source, _ = make(DecisionTreeClassifier(max_depth=3), cancer)
+    info = read(source)
+    assert _runtime(info, PROFILES["gpu"]).options == {"device": "gpu"}
+    assert _runtime(info, PROFILES["cloud-cpu"]).options == {}
+
+
 def test_conformance_foreign_onnx(cancer: Dataset, tmp_path: Path, conformance: ModuleType):
     """A model without a trainable form gets a leaner graph with the same scores."""
     from onnx import TensorProto, helper, numpy_helper
