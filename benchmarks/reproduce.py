@@ -54,7 +54,10 @@ def main() -> int:
     for number in range(ROUNDS):
         row = int(generator.integers(len(matrix)))
         frame, array = features.iloc[[row]], matrix[[row]]
-        calls = [lambda f=frame: trained.predict_proba(f), lambda a=array: served.run(None, {name: a})]
+        calls = [
+            lambda f=frame: trained.predict_proba(f),
+            lambda a=array: served.run(None, {name: a}),
+        ]
         times = [0.0, 0.0]
         for which in generator.permutation(2):
             calls[which]()  # untimed: the caches belong to the other model

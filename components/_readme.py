@@ -103,7 +103,8 @@ def _parameters(config: type[Any]) -> str:
     for key, field in config.model_fields.items():
         if key == "technique":
             continue
-        default = "required" if field.is_required() else f"`{_shown(field.get_default(call_default_factory=True))}`"
+        value = None if field.is_required() else field.get_default(call_default_factory=True)
+        default = "required" if field.is_required() else f"`{_shown(value)}`"
         rows.append(f"| `{key}` | {default} | {described.get(key, '')} |")
     return "\n".join(rows)
 

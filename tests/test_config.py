@@ -91,7 +91,7 @@ def test_one_clear_line(path, value, said):
 
 
 def test_missing_key():
-    with pytest.raises(InvalidInput, match="data.label: the key is missing; add `label: ...`"):
+    with pytest.raises(InvalidInput, match=r"data\.label: the key is missing; add `label: ...`"):
         parse_config({**GOOD, "data": {"path": "d.csv"}})
 
 

@@ -55,9 +55,9 @@ def test_export_is_added_where_needed(given, made):
 
 
 def test_order_that_makes_no_sense():
-    with pytest.raises(NotApplicable, match="prune works on the trained model, but quantize left"):
+    with pytest.raises(NotApplicable, match="but quantize before it leaves ONNX"):
         make_recipe(steps("quantize", "prune"), info("mlp"), CLOUD)
-    with pytest.raises(NotApplicable, match="but the model itself left the ONNX form"):
+    with pytest.raises(NotApplicable, match="and an ONNX file is not one"):
         make_recipe(steps("prune"), info("mlp", "onnx"), CLOUD)
 
 

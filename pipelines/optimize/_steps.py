@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from trimgate.recipes import StepConfig
+from trimgate.techniques import StepConfig
 
 
 def technique_component(name: str) -> Callable[..., Any]:

@@ -243,8 +243,9 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
             ),
             "card",
         )
+        last = card
         if config.mlflow.enabled:
-            settle(
+            last = settle(
                 register(
                     files=card.outputs["files"],
                     winner=winner,
@@ -261,9 +262,11 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 promote(winner=winner, name=config.name, run=run, verdict=verdict, store=store),
                 "promote",
                 cache=False,
-            )
+            ).after(last)
         with dsl.Else(name="not passed"):
-            settle(reject(verdict=verdict, fail_on_reject=fail_on_reject), "reject", cache=False)
+            settle(
+                reject(verdict=verdict, fail_on_reject=fail_on_reject), "reject", cache=False
+            ).after(last)
         return _Outputs(verdict, card.outputs["files"], winner, splits["validation"])
 
     pipeline: Callable[..., Any] = dsl.pipeline(

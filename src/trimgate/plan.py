@@ -163,11 +163,10 @@ def _default_policy(
     if spec(metric).bounded or higher_is_better(metric):
         return default_policy(metric)
     from trimgate import runtimes
-    from trimgate.tasks import predict
 
     session = runtimes.load(directory)
     try:
-        scores = predict(session, validation)
+        scores = runtimes.predict(session, validation)
     finally:
         session.close()
     value = compute(metric, validation.labels, scores, model.labels)

@@ -70,11 +70,17 @@ def make_recipe(
         # the graph of a model that came as ONNX can be optimized without an export
         exported = step.technique == export.technique and info.framework == "onnx"
         if needs == "trainable" and form == "onnx" and not exported:
-            before = made[-1].technique if made else "the model itself"
+            if not made:
+                raise NotApplicable(
+                    f"{step.technique} works on the trained model, and an ONNX file is not one",
+                    key="recipes.steps",
+                    mend="bring the model in the form that it was trained in",
+                )
             raise NotApplicable(
-                f"{step.technique} works on the trained model, but {before} left the ONNX form",
+                f"{step.technique} works on the trained model, but {made[-1].technique} before it "
+                "leaves ONNX",
                 key="recipes.steps",
-                mend=f"put {step.technique} first" if made else "bring the trained model",
+                mend=f"put {step.technique} first",
             )
         if needs == "onnx" and form == "trainable" and step.technique != export.technique:
             made.append(export)

@@ -117,7 +117,7 @@ def test_different_columns(tmp_path):
 
 
 def test_no_rows_for_a_split(tmp_path):
-    with pytest.raises(InvalidInput, match="split is empty|one class only"):
+    with pytest.raises(InvalidInput, match=r"split is empty|one class only"):
         load_splits(write(tmp_path / "d.parquet", 3), label="y")
 
 

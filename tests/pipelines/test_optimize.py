@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import yaml
 from conftest import write_config
+from trimgate.pipelines._lint import problems
+from trimgate.pipelines.optimize import compile_yaml
 
 from trimgate.cli import main
 from trimgate.config import load_config, parse_config
 from trimgate.models.directory import ModelInfo, TensorSpec, read
 from trimgate.ops.local_target import released
-from trimgate.pipelines._lint import problems
-from trimgate.pipelines.optimize import compile_yaml
 from trimgate.plan import Plan
 from trimgate.recipes import plan_recipes
 from trimgate.report import CardInput

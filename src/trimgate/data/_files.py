@@ -151,11 +151,12 @@ def _from_arrow(column: "pa.ChunkedArray", name: str, path: Path) -> Array:
         return np.full(len(column), np.nan)
     if pa.types.is_boolean(kind):
         if column.null_count:
-            return column.cast(pa.int8()).cast(pa.float64()).to_numpy()
+            column = column.cast(pa.int8()).cast(pa.float64())
         values: Array = column.to_numpy()
         return values
     if pa.types.is_temporal(kind) and not pa.types.is_duration(kind):
-        return column.cast(pa.timestamp("ns")).to_numpy().astype(np.int64)
+        times: Array = column.cast(pa.timestamp("ns")).to_numpy()
+        return times.astype(np.int64)
     if pa.types.is_decimal(kind):
         column = column.cast(pa.float64())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):

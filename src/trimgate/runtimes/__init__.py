@@ -13,8 +13,19 @@ from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.models.directory import read
 from trimgate.models.scores import to_scores
 from trimgate.runtimes._base import Runtime, Session
+from trimgate.runtimes._predict import predict
 
-__all__ = ["Runtime", "Session", "available", "get", "load", "missing_device", "names", "to_scores"]
+__all__ = [
+    "Runtime",
+    "Session",
+    "available",
+    "get",
+    "load",
+    "missing_device",
+    "names",
+    "predict",
+    "to_scores",
+]
 
 
 @functools.cache

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("trimgate.techniques.prune")
 
 _TAYLOR_ROWS = 512
+_HELD = 8  # one row in so many tells the best epoch of a fine-tuning
 
 
 def prune_module(
@@ -61,8 +62,8 @@ def prune_module(
             scope=config.scope, importance=config.importance, round_to=config.round_to,
         )  # fmt: skip
         untrained = score(small)
-        tuned = _finetune(small, module, info, config, context, score, measure.higher_is_better)
-        after = tuned["metric"]
+        tuned = _finetune(small, module, info, config, context)
+        after = score(small)
         _log.info("without %.0f %% of the channels: %.4f", 100 * amount, after)
         good = measure.acceptable(after, reference, config.tolerance)
         if config.amount != "auto" or good:
@@ -98,27 +99,46 @@ def _finetune(
     info: ModelInfo,
     config: PruneConfig,
     context: Context,
-    score: Any,
-    higher_is_better: bool,
 ) -> dict[str, Any]:
-    inputs = build_inputs(info, context.train.features)
+    """Trains on most of the training rows; the best epoch is the one on the rest of them.
+
+    Not on the validation rows: the best of many epochs there would look better than it is, and
+    these rows are to rank the candidates.
+    """
+    rows, held = _hold_out(context.train, context.seed)
+    measure = Measure.of(context.metric, info, held)
+    inputs, watched = build_inputs(info, rows.features), build_inputs(info, held.features)
+    threads = context.target.threads
     report = finetune(
         small,
         [inputs[spec.name] for spec in info.inputs],
-        training_labels(info, context.train.labels),
+        training_labels(info, rows.labels),
         config.finetune,
         kind="value" if info.task == "regression" else info.score_kind,
-        validate=score,
-        higher_is_better=higher_is_better,
+        validate=lambda m: measure(module_scores(m, watched, info, threads=threads)),
+        higher_is_better=measure.higher_is_better,
         teacher=teacher,
         seed=context.seed,
-        threads=context.target.threads,
+        threads=threads,
     )
     return {
-        "metric": report.scores[report.best_epoch],
         "epochs": len(report.losses),
         "best_epoch": report.best_epoch,
     }
+
+
+def _hold_out(train: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """The training rows without every eighth, and these; both with the same mix of labels."""
+    if len(train) < 16 * _HELD:
+        return train, train
+    shuffled = np.random.default_rng(seed).permutation(len(train))
+    labels = train.labels[shuffled]
+    order = shuffled[
+        np.argsort(labels.astype(str) if labels.dtype == object else labels, kind="stable")
+    ]
+    held = np.zeros(len(train), dtype=bool)
+    held[order[_HELD // 2 :: _HELD]] = True
+    return train.take(~held), train.take(held)
 
 
 def _accumulate_gradients(module: "torch.nn.Module", info: ModelInfo, context: Context) -> None:

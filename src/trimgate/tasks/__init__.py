@@ -1,0 +1,30 @@
+"""One function per pipeline task, on paths; what the components call.
+
+A recipe step that turns out not to apply leaves a directory with `refused.json` in place of a
+model; the steps after it hand that on, and `benchmark` reports the reason to `select`.
+"""
+
+from trimgate.tasks._common import decode, encode, log_metrics, start
+from trimgate.tasks._judging import benchmark, check_serving, evaluate, gate, report, select
+from trimgate.tasks._models import apply_technique, describe_model, import_model, load_data
+from trimgate.tasks._release import promote, register, reject
+
+__all__ = [
+    "apply_technique",
+    "benchmark",
+    "check_serving",
+    "decode",
+    "describe_model",
+    "encode",
+    "evaluate",
+    "gate",
+    "import_model",
+    "load_data",
+    "log_metrics",
+    "promote",
+    "register",
+    "reject",
+    "report",
+    "select",
+    "start",
+]

@@ -1,0 +1,91 @@
+"""What the tasks share: their files, their log, and values that survive KFP."""
+
+import base64
+import json
+import logging
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimgate.errors import InvalidInput
+from trimgate.judge import records
+
+REFUSED = "refused.json"
+EVALUATION = "evaluation.json"
+PREDICTIONS = "predictions.parquet"
+SELECTION = "selection.json"
+CANDIDATES = "candidates.json"
+
+
+def start(*, timing: bool = False) -> None:
+    """Sets up plain timestamped lines for a task's process, whatever its root logger does.
+
+    Args:
+        timing: Whether the task measures speed, so that thread pools stay as users have them.
+    """
+    from trimgate.environment import wait_patiently
+    from trimgate.models import own_process
+    from trimgate.processes import end_with_reader
+
+    logger = logging.getLogger("trimgate")
+    if logger.handlers:
+        return
+    end_with_reader()
+    own_process()
+    if not timing:
+        wait_patiently()
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def encode(value: object) -> str:
+    """A JSON value as text that survives KFP's lists: compressed, base64url."""
+    return base64.urlsafe_b64encode(zlib.compress(json.dumps(value).encode(), 9)).decode()
+
+
+def decode(text: str) -> Any:
+    """What `encode` was given."""
+    return json.loads(zlib.decompress(base64.urlsafe_b64decode(text)))
+
+
+def log_metrics(artifact: Any, values: Mapping[str, float]) -> None:
+    """Logs finite values to a KFP `Metrics` artifact, and to its file so that caching works."""
+    finite = {name: float(value) for name, value in values.items() if np.isfinite(value)}
+    for name, value in finite.items():
+        artifact.log_metric(name, value)
+    Path(artifact.path).write_text(json.dumps(finite, indent=2) + "\n")
+
+
+def read_evaluation(directory: str) -> records.Evaluation:
+    return records.load(records.Evaluation, Path(directory) / EVALUATION)
+
+
+def read_selection(directory: str) -> tuple[records.Selection, list[records.Candidate]]:
+    listed = json.loads((Path(directory) / CANDIDATES).read_text())
+    return (
+        records.load(records.Selection, Path(directory) / SELECTION),
+        [records.Candidate.model_validate(entry) for entry in listed],
+    )
+
+
+def refusal(directory: str | Path) -> str | None:
+    file = Path(directory) / REFUSED
+    return str(json.loads(file.read_text())["reason"]) if file.is_file() else None
+
+
+def check_unchanged(found: str, expected: str, file: Path) -> None:
+    if found != expected:
+        raise InvalidInput(
+            "changed since the run was planned", file=file, mend="start the run again"
+        )
+
+
+def in_bytes(size: int) -> str:
+    return f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"

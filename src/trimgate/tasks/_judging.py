@@ -1,0 +1,334 @@
+"""Evaluation, benchmark, selection, serving check, gate, card."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from trimgate.data.dataset import Dataset
+from trimgate.errors import InvalidInput
+from trimgate.judge import records
+from trimgate.judge.selection import Objective
+from trimgate.models.directory import read, writing
+from trimgate.targets import Target
+from trimgate.tasks._common import (
+    CANDIDATES,
+    EVALUATION,
+    PREDICTIONS,
+    SELECTION,
+    decode,
+    encode,
+    read_evaluation,
+    read_selection,
+    refusal,
+    start,
+)
+
+_log = logging.getLogger("trimgate.tasks")
+
+Split = Literal["validation", "test"]
+
+
+def evaluate(
+    model: str,
+    rows: str,
+    out: str,
+    *,
+    split: str,
+    name: str,
+    metric: str,
+    baseline: str | None,
+    confidence: float,
+    extra_metrics: Sequence[str],
+    seed: int,
+) -> dict[str, float]:
+    """Scores every row and judges the model, paired with the baseline's predictions.
+
+    Returns:
+        Every metric's value, for the Kubeflow UI.
+    """
+    from trimgate import runtimes
+    from trimgate.data import digest
+    from trimgate.judge.evaluation import evaluate
+    from trimgate.judge.metrics import default_metrics
+    from trimgate.judge.predictions import load_predictions, save_predictions
+
+    start()
+    if refusal(model):
+        shutil.copytree(model, out, dirs_exist_ok=True)
+        return {}
+    info = read(model)
+    data = Dataset.load(rows)
+    session = runtimes.load(Path(model))
+    try:
+        scores = runtimes.predict(session, data)
+    finally:
+        session.close()
+    before = first = None
+    if baseline is not None:
+        first = records.load(records.Evaluation, Path(baseline) / EVALUATION)
+        if first.data != digest(data):
+            raise InvalidInput("was made on other rows than the candidate's", file=baseline)
+        if first.model != info.digest:
+            before = load_predictions(Path(baseline) / PREDICTIONS).scores
+    record = evaluate(
+        data.labels,
+        scores,
+        info.labels,
+        name=name,
+        model=info.digest,
+        split=TypeAdapter(Split).validate_python(split),
+        data=digest(data),
+        task=info.task,
+        primary=metric,
+        metrics=tuple(dict.fromkeys((*default_metrics(info.task), *extra_metrics))),
+        baseline_scores=before,
+        baseline_model=first.model if first and before is not None else None,
+        confidence=confidence,
+        seed=int(seed),
+    )
+    with writing(out) as partial:
+        save_predictions(partial / PREDICTIONS, data.labels, scores, info.labels)
+        record = record.model_copy(update={"predictions": PREDICTIONS})
+        records.save(record, partial / EVALUATION)
+    observed = {m.name: m.interval.value for m in record.metrics.values()}
+    _log.info("%s: %s = %.4g on %d %s rows", name, metric, observed[metric], len(data), split)
+    return observed
+
+
+def benchmark(
+    baseline: str,
+    model: str,
+    evaluation: str,
+    rows: str,
+    out: str,
+    *,
+    name: str,
+    uri: str,
+    target: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> tuple[str, dict[str, float]]:
+    """Times a candidate beside the baseline.
+
+    Returns:
+        The candidate for `select`, encoded; and values for the Kubeflow UI.
+    """
+    from trimgate.judge.benchmark import BenchmarkSettings
+    from trimgate.judge.harness import run_benchmark
+
+    start(timing=True)
+    refused = refusal(model)
+    if refused:
+        shutil.copytree(model, out, dirs_exist_ok=True)
+        candidate = records.Candidate(name=name, uri=uri, model="", steps=(), refusal=refused)
+        return encode(candidate.model_dump(mode="json")), {}
+    info = read(model)
+    record = run_benchmark(
+        Path(baseline),
+        Path(model),
+        Path(rows),
+        Target.model_validate(dict(target)),
+        BenchmarkSettings.model_validate(dict(settings)),
+        name=name,
+    )
+    with writing(out) as partial:
+        records.save(record, partial / "benchmark.json")
+    candidate = records.Candidate(
+        name=name,
+        uri=uri,
+        model=info.digest,
+        steps=info.recipe,
+        evaluation=records.load(records.Evaluation, Path(evaluation) / EVALUATION),
+        benchmark=record,
+    )
+    observed: dict[str, float] = {
+        "size_bytes": record.candidate.size,
+        "peak_rss_bytes": record.candidate.peak_rss,
+        "cold_start_seconds": record.candidate.cold_start,
+    }
+    for batch in record.batches:
+        observed[f"speedup_batch_{batch.batch_size}"] = batch.wall.value
+        observed[f"cpu_speedup_batch_{batch.batch_size}"] = batch.cpu.value
+    first = record.batches[0]
+    _log.info(
+        "%s: %.3gx [%.3g, %.3g] at batch %d (%s)",
+        name, first.wall.value, first.wall.low, first.wall.high, first.batch_size, first.state,
+    )  # fmt: skip
+    return encode(candidate.model_dump(mode="json")), observed
+
+
+def select(
+    baseline: str,
+    baseline_uri: str,
+    baseline_evaluation: str,
+    candidates: Sequence[str],
+    out: str,
+    leaderboard: str,
+    *,
+    objective: str,
+    policy: Mapping[str, Any],
+) -> str:
+    """Ranks the candidates; writes the ranking and the candidates' records.
+
+    Returns:
+        URI of the winner's model directory.
+    """
+    from trimgate.judge.policy import GatePolicy
+    from trimgate.judge.selection import select
+    from trimgate.report import leaderboard_markdown
+
+    start()
+    entries = [records.Candidate.model_validate(decode(text)) for text in candidates]
+    evaluation = records.load(records.Evaluation, Path(baseline_evaluation) / EVALUATION)
+    selection = select(
+        evaluation,
+        entries,
+        objective=TypeAdapter(Objective).validate_python(objective),
+        policy=GatePolicy.model_validate(dict(policy)),
+        baseline_uri=baseline_uri,
+    )
+    with writing(out) as partial:
+        records.save(selection, partial / SELECTION)
+        listed = [entry.model_dump(mode="json") for entry in entries]
+        (partial / CANDIDATES).write_text(json.dumps(listed, indent=1) + "\n")
+    Path(leaderboard).write_text(leaderboard_markdown(selection, entries))
+    _log.info("winner: %s (%s)", selection.winner, selection.reason)
+    if selection.winner == "baseline":
+        return baseline_uri
+    return next(entry.uri for entry in entries if entry.name == selection.winner)
+
+
+def check_serving(
+    baseline: str, winner: str, rows: str, out: str, *, target: Mapping[str, Any]
+) -> dict[str, float]:
+    """Serves winner and baseline and queries them.
+
+    Returns:
+        Served latencies for the Kubeflow UI.
+    """
+    from trimgate.serving import smoke_test
+
+    start(timing=True)
+    same = read(baseline).digest == read(winner).digest
+    served = smoke_test(
+        Path(winner),
+        None if same else Path(baseline),
+        Dataset.load(rows).take(slice(0, 256)),
+        threads=Target.model_validate(dict(target)).threads,
+    )
+    with writing(out) as partial:
+        records.save(served, partial / "served.json")
+    observed = {"served_p50_seconds": served.p50, "served_p99_seconds": served.p99}
+    if served.latency is not None:
+        observed["served_speedup"] = served.latency.value
+    _log.info(
+        "%d of %d checks held; %s",
+        sum(served.checks.values()),
+        len(served.checks),
+        "; ".join(served.errors) or f"p50 {served.p50 * 1e3:.3g} ms",
+    )
+    return observed
+
+
+def gate(
+    baseline_evaluation: str,
+    evaluation: str,
+    selection: str,
+    served: str,
+    out: str,
+    summary: str,
+    *,
+    policy: Mapping[str, Any],
+) -> str:
+    """Holds the winner against the rules on the test split.
+
+    Returns:
+        `pass`, `fail`, `inconclusive`, or `baseline` when nothing beats the baseline.
+    """
+    from trimgate.judge.gate import gate, keep_baseline
+    from trimgate.judge.policy import GatePolicy
+    from trimgate.report import verdict_markdown
+
+    start()
+    ranking, candidates = read_selection(selection)
+    before = records.load(records.Evaluation, Path(baseline_evaluation) / EVALUATION)
+    after = records.load(records.Evaluation, Path(evaluation) / EVALUATION)
+    if ranking.winner == "baseline":
+        verdict = keep_baseline(before, ranking.reason)
+    else:
+        winner = next(entry for entry in candidates if entry.name == ranking.winner)
+        verdict = gate(
+            GatePolicy.model_validate(dict(policy)),
+            baseline=before,
+            candidate=after,
+            benchmark=winner.benchmark,
+            served=records.load(records.Served, Path(served) / "served.json"),
+            name=winner.name,
+        )
+    with writing(out) as partial:
+        records.save(verdict, partial / "verdict.json")
+    Path(summary).write_text(verdict_markdown(verdict))
+    _log.info("%s: %s", verdict.outcome, verdict.summary)
+    return "baseline" if ranking.winner == "baseline" else verdict.outcome
+
+
+def report(
+    baseline: str,
+    winner: str,
+    baseline_validation: str,
+    baseline_test: str,
+    winner_test: str,
+    selection: str,
+    served: str,
+    verdict: str,
+    out: str,
+    html: str,
+    markdown: str,
+    *,
+    run: str,
+    data: str,
+    target: Mapping[str, Any],
+    refused: Mapping[str, str],
+    seed: int,
+) -> None:
+    """Makes the card."""
+    from trimgate import __version__
+    from trimgate.environment import describe
+    from trimgate.report import CardInput, DataInfo, Refused, save_card
+
+    start()
+    ranking, candidates = read_selection(selection)
+    winning = next((c for c in candidates if c.name == ranking.winner), None)
+    before, after = read(baseline), read(winner)
+    card = CardInput(
+        run=run,
+        name=after.name,
+        created=datetime.now(UTC),
+        data=DataInfo.model_validate(decode(data)),
+        target=Target.model_validate(dict(target)),
+        baseline=before,
+        winner=after if winning else None,
+        lineage=(before, after) if winning else (before,),
+        baseline_validation=read_evaluation(baseline_validation),
+        baseline_test=read_evaluation(baseline_test),
+        winner_test=read_evaluation(winner_test) if winning else None,
+        candidates=tuple(candidates),
+        selection=ranking,
+        verdict=records.load(records.Verdict, Path(verdict) / "verdict.json"),
+        served=records.load(records.Served, Path(served) / "served.json"),
+        benchmark=winning.benchmark if winning else None,
+        refused=tuple(Refused(name=name, reason=reason) for name, reason in refused.items()),
+        environment=describe(),
+        code_version=__version__,
+        seed=int(seed),
+        confidence=read_evaluation(baseline_test).metrics[ranking.metric].interval.confidence,
+    )
+    with writing(out) as partial:
+        save_card(card, partial)
+        shutil.copyfile(partial / "card.html", html)
+        shutil.copyfile(partial / "card.md", markdown)
