@@ -106,7 +106,8 @@ def _finetune(
     these rows are to rank the candidates.
     """
     rows, held = _hold_out(context.train, context.seed)
-    measure = Measure.of(context.metric, info, held)
+    # Log loss tells epochs apart on few rows, where many of them have the same accuracy.
+    measure = Measure.of("log_loss" if info.labels else context.metric, info, held)
     inputs, watched = build_inputs(info, rows.features), build_inputs(info, held.features)
     threads = context.target.threads
     report = finetune(
