@@ -19,7 +19,7 @@ import yaml
 from sklearn.metrics import average_precision_score
 from skops import io
 
-ROUNDS = 2000
+ROUNDS = 1000
 
 
 def main() -> int:

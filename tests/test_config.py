@@ -117,6 +117,7 @@ def test_schema_names_every_technique():
     schema = json.loads(json_schema())
     assert "step_quantize" in schema["$defs"]
     assert schema["additionalProperties"] is False
+    assert "average_precision" in schema["properties"]["metric"]["anyOf"][0]["enum"]
     references = json.dumps(schema)
     for name in ("prune", "select_features", "optimize_graph", "runtime"):
         assert f"step_{name}" in references

@@ -270,6 +270,7 @@ def is_remote(uri: str) -> bool:
 def json_schema() -> str:
     """The JSON Schema of the config file, steps of every technique included."""
     from trimgate import techniques
+    from trimgate.judge import metrics
 
     schema = Config.model_json_schema()
     steps = []
@@ -279,6 +280,7 @@ def json_schema() -> str:
         schema["$defs"][f"step_{name}"] = step
         steps.append({"$ref": f"#/$defs/step_{name}"})
     schema["$defs"]["RecipeSection"]["properties"]["steps"]["items"] = {"anyOf": steps}
+    schema["properties"]["metric"]["anyOf"][0]["enum"] = metrics.names()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=2) + "\n"
 

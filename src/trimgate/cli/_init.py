@@ -152,7 +152,7 @@ def _render(raw: dict[str, Any], plan: Plan, arguments: argparse.Namespace) -> s
     drop = ""
     if data["drop"]:
         drop = f"  drop: {_scalar(data['drop'])}  # columns that the model does not take\n"
-    split = f"    method: {data['split']['method']}  # or temporal (needs by), stratified, random"
+    split = f"    method: {data['split']['method']}  # temporal (needs `by`), stratified or random"
     if "by" in data["split"]:
         split += f"\n    by: {_scalar(data['split']['by'])}  # the newest rows are the test"
     return _TEMPLATE.format(

@@ -58,7 +58,7 @@ def show_result(card: CardInput, html: Path, out: Console) -> None:
     out.print()
     out.print(table)
     for refused in refused_recipes(card):
-        out.print(Text(f"not tried: {refused.name}: {refused.reason}", style="dim"))
+        out.print(Text(f"does not apply: {refused.name}: {refused.reason}", style="dim"))
     verdict = verdict_text(card)
     out.print()
     out.print(Text(f"{verdict.word.upper()}  {verdict.title}", style=_STYLE[verdict.status]))
@@ -66,7 +66,7 @@ def show_result(card: CardInput, html: Path, out: Console) -> None:
     claims = [claim.text for claim in headline(card) if claim.primary]
     if claims:
         out.print(Text(" · ".join(claims), style="bold"))
-    if card.verdict:
+    if card.verdict and not card.verdict.keeps_baseline:
         for rule in card.verdict.rules:
             mark = {"pass": "✓", "fail": "✗", "inconclusive": "?"}[rule.outcome]
             line = Text(f"{rule.rule}: {rule.reason}", style=_STYLE[rule.outcome][5:])
