@@ -46,7 +46,9 @@ def test_killed_worker(helpers, home):
 
 
 def test_interrupted(helpers, home):
-    run = helpers.Running("optimize.yaml").until("check and split rows: ...")
+    # Python takes no notice of Ctrl-C where a shell started the tests in the background.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    run = helpers.Running("optimize.yaml", **heeding).until("check and split rows: ...")
     below = run.below()
     code, error = run.stop(signal.SIGINT)
     assert code == 130

@@ -137,7 +137,7 @@ def test_bf16_differs_and_still_agrees(network: Path, tmp_path: Path) -> None:
     assert info.runtime.precision == "bf16"
     assert info.notes["runtime"]["parity"]["max_difference"] > 1e-6
     assert info.notes["runtime"]["parity"]["agreement"] >= 0.99
-    assert config.title() == "openvino bf16"
+    assert config.title() == "OpenVINO BF16"
 
 
 def test_options_reach_the_session(network: Path, tmp_path: Path) -> None:
