@@ -123,9 +123,24 @@ def test_interval_of_the_ratio_covers_the_truth():
 
 def test_a_control_that_is_off_voids_the_timing():
     base = np.full(50, 1e-3)
-    run = samples(base, base / 3, control=base * 1.03)
-    assert summarise([run], 1, BenchmarkSettings()).state == "void"
-    assert summarise([run], 1, BenchmarkSettings(control_tolerance=0.05)).state == "clean"
+    for candidate in (base / 1.3, base * 1.3, base):
+        run = samples(base, candidate, control=base * 1.03)
+        assert summarise([run], 1, BenchmarkSettings()).state == "void"
+        assert summarise([run], 1, BenchmarkSettings(control_tolerance=0.05)).state == "clean"
+
+
+def test_a_tilted_control_cannot_explain_a_large_effect():
+    base = np.full(50, 1e-3)
+    run = samples(base, base / 100, control=base * 1.03)
+    found = summarise([run], 1, BenchmarkSettings())
+    assert found.state == "loaded"
+    assert found.candidate.p99 is None
+    assert found.wall.low == pytest.approx(100 / 1.03)
+    assert found.wall.high == pytest.approx(100 * 1.03)
+    assert "widened" in found.wall.method
+    slow = summarise([samples(base, base * 100, control=base * 1.03)], 1, BenchmarkSettings())
+    assert slow.state == "loaded"
+    assert slow.wall.high < 0.011
 
 
 def test_a_loaded_machine_gives_no_p99():

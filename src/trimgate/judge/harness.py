@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from trimgate.errors import NotApplicable, TrimgateError
 from trimgate.judge import _child
 from trimgate.judge.benchmark import BASELINE, CANDIDATE, BenchmarkSettings, Samples, summarise
-from trimgate.judge.records import Benchmark, Footprint
+from trimgate.judge.records import BatchBenchmark, Benchmark, Footprint
 from trimgate.models.directory import ModelInfo, read
 from trimgate.targets import Target
 
@@ -60,6 +60,9 @@ def run_benchmark(
         name: The recipe's name.
         baseline_footprint: The baseline's, when it was measured before on this machine.
 
+    A timing that comes out void is continued in as many processes again, and judged on all of
+    them.
+
     Both are called with the same rows. The A/A control is the baseline's session called under a
     second name; what differs between sessions of one model shows between the processes, each of
     which loads both models anew.
@@ -86,8 +89,10 @@ def run_benchmark(
         roles = {
             role: {"model": str(directories[role]), "inputs": str(inputs[role])} for role in infos
         }
-        runs = []
-        for process in range(settings.processes):
+        runs: list[list[Samples]] = []
+        for process in range(2 * settings.processes):
+            if process == settings.processes and not _void(runs, target, settings):
+                break
             job = {
                 **common,
                 **roles,
@@ -105,10 +110,7 @@ def run_benchmark(
             job = {**common, **roles[role], "mode": "footprint"}
             measured = _run(job, target.threads, settings.timeout)
             footprints[role] = Footprint(size=info.size, **measured)
-    batches = tuple(
-        summarise([run[position] for run in runs], size, settings)
-        for position, size in enumerate(target.batch_sizes)
-    )
+    batches = _summaries(runs, target, settings)
     for batch in batches:
         if batch.state != "clean":
             _log.warning("%s, batch size %d: the timing is %s", name, batch.batch_size, batch.state)
@@ -123,6 +125,19 @@ def run_benchmark(
         environment=describe(),
         settings={**settings.model_dump(mode="json"), "threads": target.threads},
     )
+
+
+def _summaries(
+    runs: Sequence[Sequence[Samples]], target: Target, settings: BenchmarkSettings
+) -> tuple[BatchBenchmark, ...]:
+    return tuple(
+        summarise([run[position] for run in runs], size, settings)
+        for position, size in enumerate(target.batch_sizes)
+    )
+
+
+def _void(runs: Sequence[Sequence[Samples]], target: Target, settings: BenchmarkSettings) -> bool:
+    return any(batch.state == "void" for batch in _summaries(runs, target, settings))
 
 
 def _prepare(

@@ -169,9 +169,10 @@ class BatchBenchmark(_Record):
         cpu: The same by CPU time.
         control: The A/A control: baseline against itself, by wall time.
         control_cpu: The A/A control by CPU time.
-        state: `clean`; `loaded`: more than half of the samples were disturbed, p99 is not
-            given; `void`: the A/A control was off by more than its tolerance, so nothing may
-            be concluded.
+        state: `clean`; `loaded`: more than half of the samples were disturbed, or the A/A
+            control was off but cannot explain so large an effect (the intervals are widened by
+            as much); p99 is not given. `void`: the control was off by more than its tolerance,
+            so nothing may be concluded.
         stopped: Why it stopped: `precise` (interval narrow enough) or `budget` (time is up).
     """
 

@@ -1,5 +1,6 @@
 """Recipe steps in a few words."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -40,8 +41,32 @@ def names_steps(name: str, steps: tuple[str, ...]) -> bool:
 
 
 def parameters(step: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """All parameters of a step but the technique's name, as shown pairs."""
+    """The parameters of a step that differ from the technique's defaults, as shown pairs.
+
+    All of them where this version does not know the step; every parameter is in `card.json`.
+    """
+    with contextlib.suppress(InvalidInput):
+        step = parse_step(step).model_dump(mode="json", exclude_defaults=True)
     return [(words(str(k)), show(v)) for k, v in step.items() if k != "technique"]
+
+
+def effects(notes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a technique noted of its work: numbers before and after, and the parity it saw."""
+    found = [
+        (words(key.removesuffix("_before")), f"{_count(value)} → {_count(after)}")
+        for key, value in notes.items()
+        if key.endswith("_before")
+        and isinstance(value, int | float)
+        and isinstance(after := notes.get(key.removesuffix("_before") + "_after"), int | float)
+    ]
+    parity = notes.get("parity")
+    if isinstance(parity, Mapping) and isinstance(parity.get("max_difference"), int | float):
+        found.append(("largest difference of a score", show(float(parity["max_difference"]))))
+    return found
+
+
+def _count(value: float) -> str:
+    return f"{value:,}".replace(",", "\u2009") if isinstance(value, int) else show(value)
 
 
 def show(value: Any) -> str:

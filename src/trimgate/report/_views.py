@@ -20,7 +20,7 @@ from trimgate.report._format import (
     words,
 )
 from trimgate.report._headline import metric_cell, rows_per_call
-from trimgate.report._steps import parameters, show, step_label
+from trimgate.report._steps import effects, parameters, show, step_label
 from trimgate.report.plots import LatencyRow, ParetoPoint, latency_bars, pareto
 
 _MOST_FEATURES = 150
@@ -178,7 +178,7 @@ def _panel(title: str, bars: list[LatencyRow], label: str, detail: str) -> dict[
 
 
 def lineage_rows(card: CardInput) -> list[dict[str, Any]]:
-    """The winner's ancestry, from the baseline on, with every parameter."""
+    """The winner's ancestry, from the baseline on, with what each step was told and did."""
     if card.winner is None:
         return []
     chain = card.lineage or (card.baseline, card.winner)
@@ -189,18 +189,22 @@ def lineage_rows(card: CardInput) -> list[dict[str, Any]]:
         # A form between two records that was not kept has its step, but no digest of its own.
         for step in steps[:-1]:
             rows.append(
-                {**_step(step), "size": "", "runtime": "not kept", "digest": "", "short": ""}
+                {**_step(step, card), "size": "", "runtime": "not kept", "digest": "", "short": ""}
             )
         start = (
-            _step(steps[-1]) if steps else {"title": "Baseline, as it was given", "parameters": []}
+            _step(steps[-1], card)
+            if steps
+            else {"title": "Baseline, as it was given", "parameters": []}
         )
         rows.append({**start, **_model(info)})
         done = len(info.recipe)
     return rows
 
 
-def _step(step: dict[str, Any]) -> dict[str, Any]:
-    return {"title": sentence(step_label(step)), "parameters": parameters(step)}
+def _step(step: dict[str, Any], card: CardInput) -> dict[str, Any]:
+    notes = card.winner.notes.get(str(step.get("technique"))) if card.winner else None
+    seen = effects(notes) if isinstance(notes, dict) else []
+    return {"title": sentence(step_label(step)), "parameters": [*parameters(step), *seen]}
 
 
 def _model(info: ModelInfo) -> dict[str, Any]:
