@@ -56,13 +56,24 @@ def test_ties_go_to_fewer_steps_then_to_the_smaller(world):
     simple, long = make("simple", 2.95, steps=1), make("long", 3.0, steps=3)
     selection = select(baseline, [long, simple], objective="latency")
     assert selection.winner == "simple"
-    assert "within 3 % of long" in selection.reason
+    assert "cannot be told from long" in selection.reason
     assert selection.ranking[0].name == "simple"
     small, large = make("small", 2.95, size=10), make("large", 3.0, size=20)
     assert select(baseline, [large, small], objective="latency").winner == "small"
     assert select(baseline, [make("far", 3.2, steps=3), simple], objective="latency").winner == (
         "far"
     )
+
+
+def test_a_gain_that_was_not_shown_is_not_worth_a_step(world):
+    baseline, make = world
+    simple = make("simple", 2.0, steps=1, spread=0.1)
+    selection = select(
+        baseline, [make("long", 2.3, steps=2, spread=0.1), simple], objective="latency"
+    )
+    assert selection.winner == "simple"
+    clearly = make("long", 2.6, steps=2, spread=0.1)
+    assert select(baseline, [clearly, simple], objective="latency").winner == "long"
 
 
 @pytest.mark.parametrize(

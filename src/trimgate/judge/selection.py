@@ -62,7 +62,8 @@ def select(
     the value is at least 1.03. Candidates that pass the gate's non-inferiority tests on the
     validation rows go before those on which these rows are inconclusive: the test split has
     about as many rows, and would hardly decide either. Among equals the largest gain wins; gains
-    within 3 % of it are a tie, which goes to fewer steps, then to the smaller model.
+    within 3 % of it, or whose interval overlaps with its interval, are a tie, which goes to fewer
+    steps, then to the smaller model: a difference that was not shown is not worth a step.
 
     Args:
         baseline: The baseline on the validation split.
@@ -213,16 +214,19 @@ def _size(entry: _Entry) -> int:
 
 
 def _winner(admissible: Sequence[_Entry]) -> _Entry | None:
-    """The simplest of those whose gain is within 3 % of the largest."""
+    """The simplest of those whose gain cannot be told from the largest."""
     if not admissible:
         return None
     best = admissible[0]
-    tied = [
-        e
-        for e in admissible
-        if _value(e) * LEAST_GAIN >= _value(best) and (e.doubt is None) == (best.doubt is None)
-    ]
+    tied = [e for e in admissible if _ties(e, best) and (e.doubt is None) == (best.doubt is None)]
     return min(tied, key=lambda e: (len(e.candidate.steps), _size(e), -_value(e), e.candidate.name))
+
+
+def _ties(entry: _Entry, best: _Entry) -> bool:
+    if entry.gain is None or best.gain is None:
+        return False
+    near = entry.gain.value * LEAST_GAIN >= best.gain.value
+    return near or entry.gain.high >= best.gain.low
 
 
 def _value(entry: _Entry) -> float:
@@ -324,5 +328,5 @@ def _reason(
         return f"none of {len(entries)} candidates beats the baseline{told}"
     told = f"{winner.candidate.name} is {_value(winner):.3g} times {_GAINS[objective]}"
     if top is not None and winner is not top:
-        told += f", within 3 % of {top.candidate.name}, and simpler or smaller"
+        told += f", which cannot be told from {top.candidate.name}, and it is simpler or smaller"
     return told
