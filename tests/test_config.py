@@ -64,6 +64,11 @@ def test_profile_with_changes():
             {"profile": "edge-cpu", "thread": 2},
             ["target.thread", "did you mean 'threads'?"],
         ),
+        (
+            "mlflow",
+            {"tracking_uri": "https://me:hunter2@mlflow"},
+            ["mlflow.tracking_uri", "holds a password", "MLFLOW_TRACKING_PASSWORD"],
+        ),
         ("metric", "acuracy", ["metric", "'acuracy'", "no such metric"]),
         ("recipes", [], ["recipes"]),
         ("recipes", [{"steps": []}], ["recipes.0.steps"]),

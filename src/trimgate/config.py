@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -134,6 +135,16 @@ class MlflowSection(Section):
     experiment: str = "trimgate"
     registered_model: str | None = None
     enabled: bool = True
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _no_secret(cls, value: str) -> str:
+        if "@" in urlsplit(value).netloc:
+            raise InvalidInput(
+                "holds a password, which would end up in the compiled pipeline",
+                mend="leave it out and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            )
+        return value
 
 
 class PromoteSection(Section):

@@ -69,7 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     show_result(card, folder / "card.html", out)
     _say(out, "log", str(folder / "log.txt"))
     if plan.config.mlflow.enabled:
-        _say(out, "mlflow", f"mlflow ui --backend-store-uri {plan.config.mlflow.tracking_uri}")
+        uri = plan.config.mlflow.tracking_uri
+        local = uri.startswith("sqlite:")
+        _say(out, "mlflow", f"mlflow ui --backend-store-uri {uri}" if local else uri)
     if card.status == "pass":
         release = released(plan.config.promote.store, plan.config.name)
         if release is not None:

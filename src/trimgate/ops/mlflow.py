@@ -50,7 +50,9 @@ def record_run(
     client = MlflowClient(tracking_uri=tracking_uri)
     where = _experiment(client, experiment, tracking_uri)
     known = client.search_runs(
-        [where], f"tags.`trimgate.run` = '{_quoted(card.run)}' and tags.`trimgate.kind` = 'run'"
+        [where],
+        f"tags.`trimgate.run` = '{_quoted(card.run)}' and tags.`trimgate.kind` = 'run' "
+        "and attributes.status = 'FINISHED'",
     )
     if known:
         return str(known[0].data.tags.get("trimgate.version", ""))
