@@ -52,7 +52,8 @@ class SplitSection(Section):
         method: `temporal` keeps the order of `by` (the newest rows are the test); `stratified`
             keeps the share of each class; `random` does neither.
         by: For `temporal`: the column that orders the rows.
-        validation: Share of rows that candidates are ranked on.
+        validation: Share of rows that choices are made on (half of them) and candidates are
+            ranked on (the other half).
         test: Share of rows that the gate looks at, once. The model must not have been
             trained on them.
     """

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from trimgate.data import Dataset, digest, load_splits, row_hashes
+from trimgate.data import Dataset, digest, halves, load_splits, row_hashes
 from trimgate.errors import InvalidInput
 
 
@@ -168,3 +168,25 @@ def test_save_and_load(tmp_path, kind):
         data.save(tmp_path / "d")
     with pytest.raises(InvalidInput, match="not a data set"):
         Dataset.load(tmp_path)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=4, max_size=60))
+def test_halves_share_no_row_and_have_the_same_mix(labels):
+    rows = Dataset({"x": np.arange(float(len(labels)))}, np.array(labels, dtype=object))
+    choosing, ranking = halves(rows)
+    if min(labels.count(label) for label in set(labels)) < 2:
+        assert len(choosing) == len(ranking) == len(rows)
+        return
+    positions = [*choosing.features["x"], *ranking.features["x"]]
+    assert sorted(positions) == list(range(len(labels)))
+    assert (np.diff(choosing.features["x"]) > 0).all()
+    for label in set(labels):
+        counts = [part.labels.tolist().count(label) for part in (choosing, ranking)]
+        assert abs(counts[0] - counts[1]) <= 1
+
+
+def test_halves_of_a_regression():
+    rows = Dataset({"x": np.arange(101.0)}, np.random.default_rng(0).normal(size=101))
+    choosing, ranking = halves(rows)
+    assert (len(choosing), len(ranking)) == (51, 50)
+    assert choosing.labels.mean() == pytest.approx(ranking.labels.mean(), abs=0.1)

@@ -72,6 +72,8 @@ def test_a_gain_that_was_not_shown_is_not_worth_a_step(world):
         baseline, [make("long", 2.3, steps=2, spread=0.1), simple], objective="latency"
     )
     assert selection.winner == "simple"
+    small = make("small", 1.9, steps=1, spread=0.1, size=10)
+    assert select(baseline, [small, simple], objective="latency").winner == "simple"
     clearly = make("long", 2.6, steps=2, spread=0.1)
     assert select(baseline, [clearly, simple], objective="latency").winner == "long"
 

@@ -31,7 +31,7 @@ data:
 {drop}  # The gate looks at the test rows once; the model must not have been trained on them.
   split:
 {split}
-    validation: 0.2  # candidates are ranked on these
+    validation: 0.2  # half guides the techniques, half ranks the candidates
     test: 0.2
   overlap: {overlap}  # rows that stand in two splits: refuse, drop or allow
 

@@ -99,6 +99,26 @@ def load_splits(
     return Splits(parts[0], parts[1], parts[2], notes=tuple(notes))
 
 
+def halves(validation: Dataset) -> tuple[Dataset, Dataset]:
+    """The validation rows that techniques make their choices on, and those that rank candidates.
+
+    A model whose trees, features or channels were chosen on some rows looks better on these rows
+    than it is, and would win by that. Both halves have the same mix of labels, and keep the order
+    of the rows. Where a class has one row only, both are the whole.
+
+    Returns:
+        The choosing half and the ranking half.
+    """
+    labels = validation.labels
+    values = labels.astype(str) if labels.dtype == object else labels
+    _, counts = np.unique(values, return_counts=True)
+    continuous = labels.dtype.kind == "f"
+    if len(validation) < 4 or (not continuous and counts.min() < 2):
+        return validation, validation
+    order = np.argsort(values, kind="stable")
+    return validation.take(np.sort(order[::2])), validation.take(np.sort(order[1::2]))
+
+
 def _divide(
     columns: dict[str, Array],
     label: str,

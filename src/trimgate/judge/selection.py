@@ -60,10 +60,11 @@ def select(
     hopeless on validation (no metric dropped by more than its margin, no rule on speed, size
     or memory broken), and its gain in the objective is real: the interval lies beyond 1 and
     the value is at least 1.03. Candidates that pass the gate's non-inferiority tests on the
-    validation rows go before those on which these rows are inconclusive: the test split has
-    about as many rows, and would hardly decide either. Among equals the largest gain wins; gains
+    validation rows go before those on which these rows are inconclusive, and the test rows may
+    well be too. Among equals the largest gain wins; gains
     within 3 % of it, or whose interval overlaps with its interval, are a tie, which goes to fewer
-    steps, then to the smaller model: a difference that was not shown is not worth a step.
+    steps: a difference that was not shown is not worth a step. Among those with as few steps the
+    largest gain wins again, and within 3 % of it the smaller model.
 
     Args:
         baseline: The baseline on the validation split.
@@ -219,7 +220,11 @@ def _winner(admissible: Sequence[_Entry]) -> _Entry | None:
         return None
     best = admissible[0]
     tied = [e for e in admissible if _ties(e, best) and (e.doubt is None) == (best.doubt is None)]
-    return min(tied, key=lambda e: (len(e.candidate.steps), _size(e), -_value(e), e.candidate.name))
+    fewest = min(len(e.candidate.steps) for e in tied)
+    simple = [e for e in tied if len(e.candidate.steps) == fewest]
+    fastest = max(map(_value, simple))
+    equal = [e for e in simple if _value(e) * LEAST_GAIN >= fastest]
+    return min(equal, key=lambda e: (_size(e), -_value(e), e.candidate.name))
 
 
 def _ties(entry: _Entry, best: _Entry) -> bool:

@@ -53,7 +53,7 @@ def evaluate(
         Every metric's value, for the Kubeflow UI.
     """
     from trimgate import runtimes
-    from trimgate.data import digest
+    from trimgate.data import digest, halves
     from trimgate.judge.evaluation import evaluate
     from trimgate.judge.metrics import default_metrics
     from trimgate.judge.predictions import load_predictions, save_predictions
@@ -64,6 +64,8 @@ def evaluate(
         return {}
     info = read(model)
     data = Dataset.load(rows)
+    if split == "validation":
+        data = halves(data)[1]
     session = runtimes.load(Path(model))
     try:
         scores = runtimes.predict(session, data)

@@ -129,7 +129,7 @@ def apply_technique(
     Args:
         source: The model directory to begin with.
         train: Rows that the technique may learn and calibrate from.
-        validation: Rows that choices are made on.
+        validation: The validation rows; choices are made on one half of them.
         out: The new model directory.
         step: `technique` and its parameters.
         metric: The primary metric.
@@ -139,6 +139,7 @@ def apply_technique(
     Returns:
         What the Kubeflow UI shows of the new model.
     """
+    from trimgate.data import halves
     from trimgate.techniques import Context, get, parse_step
 
     start()
@@ -149,7 +150,7 @@ def apply_technique(
     technique = get(config.technique)
     context = Context(
         train=Dataset.load(train),
-        validation=Dataset.load(validation),
+        validation=halves(Dataset.load(validation))[0],
         metric=metric,
         target=Target.model_validate(dict(target)),
         seed=int(seed),

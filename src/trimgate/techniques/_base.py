@@ -35,7 +35,7 @@ class Context:
 
     Attributes:
         train: The rows that the model may learn and calibrate from.
-        validation: The rows that choices are made on.
+        validation: The rows that choices are made on; none of them ranks the candidates.
         metric: The primary metric's name (see `trimgate.judge.metrics`).
         target: Where the winner will run.
         seed: Makes the result reproducible.
