@@ -78,7 +78,7 @@ class DataSection(Section):
     Attributes:
         path: One file, divided by `split`; or else give all of the next three.
         train: Rows that techniques may learn and calibrate from.
-        validation: Rows that candidates are ranked on.
+        validation: Rows that choices are made on (half of them) and candidates are ranked on.
         test: Rows that the gate looks at.
         label: The column (or array) to predict.
         drop: Columns that the model does not take.

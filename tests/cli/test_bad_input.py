@@ -242,15 +242,6 @@ def test_only_quantize_on_trees(capsys, place):
     assert "give other recipes or another target" in line
 
 
-@pytest.mark.skipif(
-    "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
-    reason="this ONNX Runtime has a GPU",
-)
-def test_target_that_is_not_here(capsys, place):
-    line = refused(capsys, place, config(target="gpu"))
-    assert line.startswith("optimize.yaml: target = 'gpu': the target asks for a GPU")
-
-
 def test_config_is_a_folder(capsys, place):
     assert refused(capsys, place, None, "run", ".") == ".: is a folder; name the config file in it"
 
@@ -476,7 +467,6 @@ def test_init(capsys, place, arguments, expected):
 
 
 def test_a_gpu_that_is_not_there(capsys, place):
-    import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has a CUDA provider")

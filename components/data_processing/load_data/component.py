@@ -29,7 +29,7 @@ def load_data(
 
     Args:
         train: Rows that techniques may learn and calibrate from.
-        validation: Rows that candidates are ranked on.
+        validation: Rows that choices are made on (one half) and candidates ranked on (the other).
         test: Rows that the gate looks at, once.
         label: The column (or array) to predict.
         rows: One Parquet, CSV or .npz file to divide; or else give the next three.

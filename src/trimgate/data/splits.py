@@ -21,7 +21,7 @@ class Splits:
 
     Attributes:
         train: Rows that techniques may learn and calibrate from.
-        validation: Rows that candidates are ranked on.
+        validation: Rows that choices are made on and candidates ranked on (see `halves`).
         test: Rows that the gate looks at, once.
         notes: What people should know (rows dropped, overlap allowed), in sentences.
     """

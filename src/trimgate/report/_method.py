@@ -30,8 +30,9 @@ def paragraphs(card: CardInput) -> list[str]:
     """The protocol in plain words."""
     level = percent(card.confidence, 2)
     texts = [
-        "Quality. Recipes are ranked on the validation rows. The gate looks at the test rows "
-        "once, for the winner alone. Differences are paired, both models on the same rows, with "
+        "Quality. Techniques make their choices on one half of the validation rows, and recipes "
+        "are ranked on the other. The gate looks at the test rows once, for the winner alone. "
+        "Differences are paired, both models on the same rows, with "
         f"{level} intervals; a rule passes only when its whole interval does."
     ]
     if not any(c.benchmark for c in card.candidates) and card.benchmark is None:
@@ -40,8 +41,9 @@ def paragraphs(card: CardInput) -> list[str]:
     texts.append(
         "Speed. Baseline and candidate run interleaved in the same process, in random order, on "
         f"{count(threads)} thread{'s' * (threads != 1)}. The speed-up is the median of the paired "
-        "ratios of the rounds with its bootstrap interval, repeated in fresh processes; absolute "
-        "times are shown and never compared across runs."
+        "ratios of the rounds, and its interval holds what varies between the rounds of a process "
+        "(bootstrap) and between fresh processes (Student’s t); absolute times are shown and "
+        "never compared across runs."
     )
     texts.append(
         "Footprint. Peak memory and cold start are measured in a process of their own for each "
