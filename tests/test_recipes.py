@@ -3,7 +3,7 @@ import pytest
 from trimgate.config import RecipeSection
 from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.models.directory import ONNX_FILE, FileInfo, ModelInfo, TensorSpec
-from trimgate.recipes import default_steps, make_recipe, plan_recipes, trie
+from trimgate.recipes import suggested_steps, make_recipe, plan_recipes, trie
 from trimgate.targets import PROFILES
 from trimgate.techniques import parse_step
 
@@ -116,8 +116,8 @@ def test_shared_beginnings_stand_once():
 @pytest.mark.parametrize("family", ["trees", "linear", "mlp", "cnn", "transformer", "other"])
 @pytest.mark.parametrize("framework", ["sklearn", "torch", "onnx"])
 @pytest.mark.parametrize("target", PROFILES.values(), ids=lambda t: t.name)
-def test_default_steps_are_valid_and_distinct(family, framework, target):
-    chosen = default_steps(info(family, framework), target, VNNI)
+def test_suggested_steps_are_valid_and_distinct(family, framework, target):
+    chosen = suggested_steps(info(family, framework), target, VNNI)
     parsed = [tuple(parse_step(step) for step in recipe) for recipe in chosen]
     texts = [tuple(step.model_dump_json() for step in recipe) for recipe in parsed]
     assert len(set(texts)) == len(texts) >= 1
@@ -128,7 +128,7 @@ def test_default_steps_are_valid_and_distinct(family, framework, target):
 
 def test_bf16_only_where_the_cpu_has_it():
     def precisions(flags):
-        chosen = default_steps(info("mlp"), CLOUD, frozenset(flags))
+        chosen = suggested_steps(info("mlp"), CLOUD, frozenset(flags))
         return {step.get("precision") for recipe in chosen for step in recipe}
 
     assert "bf16" not in precisions({"avx512_vnni"})

@@ -1,6 +1,7 @@
 """Recipes: ordered technique steps, checked, and shared as a trie."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ from trimgate.config import RecipeSection
 from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.models.directory import ModelInfo
 from trimgate.targets import Target
-from trimgate.techniques import StepConfig, get, parse_step
+from trimgate.techniques import STAGES, Stage, StepConfig, get, names, parse_step
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def make_recipe(
             )
         if needs == "onnx" and form == "trainable" and step.technique != export.technique:
             made.append(export)
-        reason = technique.refusal(info, step, target)
+        reason = technique.order_problem(step, made) or technique.refusal(info, step, target)
         if reason:
             raise NotApplicable(reason, key=f"recipes.{step.technique}")
         made.append(step)
@@ -115,7 +116,7 @@ def plan_recipes(
     """The recipes to carry out, and why the others are not.
 
     Args:
-        wanted: `default`, or the config's list.
+        wanted: `default`, `search` (everything that is suggested), or the config's list.
         info: The baseline model.
         target: Where the winner will run.
         flags: This CPU's flags (`trimgate.environment.cpu_flags`).
@@ -128,7 +129,10 @@ def plan_recipes(
         InvalidInput: No recipe is left that the target can run, or two have the same name.
     """
     sections = (
-        [RecipeSection(steps=tuple(steps)) for steps in default_steps(info, target, flags)]
+        [
+            RecipeSection(steps=tuple(steps))
+            for steps in suggested_steps(info, target, flags, search=wanted == "search")
+        ]
         if isinstance(wanted, str)
         else list(wanted)
     )
@@ -147,14 +151,14 @@ def plan_recipes(
         by_reason: dict[str, list[str]] = {}
         for name, reason in refused.items():
             by_reason.setdefault(reason, []).append(name)
-        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
+        reasons = "; ".join(f"{', '.join(who)}: {reason}" for reason, who in by_reason.items())
         raise InvalidInput(
             f"no recipe is left that {target.name} can run ({reasons})",
             key="recipes",
             mend="give other recipes or another target",
         )
-    names = [recipe.name for recipe in recipes.values()]
-    doubled = next((name for name in names if names.count(name) > 1), None)
+    given = [recipe.name for recipe in recipes.values()]
+    doubled = next((name for name in given if given.count(name) > 1), None)
     if doubled:
         raise InvalidInput(
             "two different recipes have this name",
@@ -181,45 +185,58 @@ def trie(recipes: Sequence[Recipe]) -> Node:
     return root
 
 
-def default_steps(
-    info: ModelInfo, target: Target, flags: frozenset[str]
+def suggested_steps(
+    info: ModelInfo, target: Target, flags: frozenset[str], *, search: bool = False
 ) -> list[list[dict[str, Any]]]:
-    """What usually pays for this family on this target and CPU.
+    """Recipes from what the techniques suggest for this model, target and CPU.
 
-    The choice follows measured ratios: trees gain from the runtime, fewer trees and fewer
-    features; dense and convolutional networks from INT8 where the CPU multiplies INT8 natively
-    (VNNI or AMX), from BF16 where it has that, and from fewer channels.
+    A recipe takes at most one step of each stage, in the order of the stages.
+
+    Args:
+        info: The baseline model.
+        target: Where the winner will run.
+        flags: This CPU's flags (`trimgate.environment.cpu_flags`).
+        search: Combine everything that is suggested. Otherwise only what usually pays, and at
+            most one way to train or shrink the model; only the first choice of features is
+            also combined with the first choice of structure.
+
+    Returns:
+        Lists of steps, the simplest first; some may turn out to be refused.
     """
-    export: dict[str, Any] = {"technique": "optimize_graph"}
-    select: dict[str, Any] = {"technique": "select_features"}
-    static: dict[str, Any] = {"technique": "quantize", "scheme": "static-int8"}
-    dynamic: dict[str, Any] = {"technique": "quantize", "scheme": "dynamic-int8"}
-    openvino: dict[str, Any] = {"technique": "runtime", "engine": "openvino"}
-    compiled: dict[str, Any] = {"technique": "runtime", "engine": "daal4py"}
-    bf16 = [{**openvino, "precision": "bf16"}] if flags & {"avx512_bf16", "amx_bf16"} else []
-    prune: dict[str, Any] = {"technique": "prune"}
-    trained = info.framework != "onnx"
-    chosen: list[list[dict[str, Any]]] = [[export]]
-    if info.family == "trees":
-        if trained:
-            chosen += [[prune], [select], [select, prune]]
-            if max(target.batch_sizes) >= 100:
-                chosen += [[compiled]]
-    elif info.family == "linear" or (info.family == "other" and info.framework == "sklearn"):
-        # neighbours, kernels, votes: no matrix products to quantize, no operators of OpenVINO
-        chosen += [[select]] if trained else []
-    elif info.family in ("mlp", "transformer"):
-        chosen += [[dynamic], [static], [openvino], *([step] for step in bf16)]
-    elif info.family == "cnn":
-        chosen += [[static], [openvino], [static, openvino], *([step] for step in bf16)]
-        if info.framework == "torch":
-            for amount in (0.3, 0.5):
-                fewer = {**prune, "amount": amount}
-                chosen += [[fewer], [fewer, static], [fewer, static, openvino]]
-    else:
-        chosen += [[dynamic], [static], [openvino]]
-    return [
-        steps
-        for steps in chosen
-        if all(s.get("engine", "onnxruntime") in target.runtimes for s in steps)
-    ]
+    options: dict[Stage, list[dict[str, Any]]] = {stage: [] for stage in STAGES}
+    for name in names():
+        technique = get(name)
+        if info.framework == "onnx" and technique.stage in _TRAINED:
+            continue
+        options[technique.stage] += [
+            s.step for s in technique.suggest(info, target, flags) if search or s.usual
+        ]
+    chosen: list[list[dict[str, Any]]] = []
+    for combination in itertools.product(*([None, *options[stage]] for stage in STAGES)):
+        steps = dict(zip(STAGES, combination, strict=True))
+        if not search and not _usual(steps, options):
+            continue
+        made = [step for step in combination if step is not None]
+        if made:
+            chosen.append(made)
+    return sorted(chosen, key=len)
+
+
+_TRAINED: tuple[Stage, ...] = ("features", "training", "structure")
+
+
+def _usual(
+    steps: Mapping[Stage, dict[str, Any] | None],
+    options: Mapping[Stage, Sequence[dict[str, Any]]],
+) -> bool:
+    """Whether a combination is among the default recipes."""
+    shrinking = [stage for stage in _TRAINED if steps[stage] is not None]
+    first_of_each = shrinking == ["features", "structure"] and all(
+        steps[stage] == options[stage][0] for stage in shrinking
+    )
+    if len(shrinking) > 1 and not first_of_each:
+        return False
+    # the plain export is added where it is needed; it is a recipe when it is all there is
+    return steps["graph"] is None or all(
+        step is None or stage == "graph" for stage, step in steps.items()
+    )

@@ -13,17 +13,31 @@ from typing import Any
 from pydantic import ValidationError
 
 from trimgate.errors import InvalidInput
-from trimgate.techniques._base import Context, Form, StepConfig, Technique, child
+from trimgate.techniques._base import (
+    STAGES,
+    Context,
+    Form,
+    Stage,
+    StepConfig,
+    Suggestion,
+    Technique,
+    child,
+    trains_anew,
+)
 
 __all__ = [
+    "STAGES",
     "Context",
     "Form",
+    "Stage",
     "StepConfig",
+    "Suggestion",
     "Technique",
     "child",
     "get",
     "names",
     "parse_step",
+    "trains_anew",
 ]
 
 

@@ -1,9 +1,10 @@
 """What an optimization technique must do."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,6 +13,8 @@ from trimgate.models.directory import ModelInfo
 from trimgate.targets import Target
 
 Form = Literal["trainable", "onnx"]
+Stage = Literal["features", "training", "structure", "graph", "precision", "runtime"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class StepConfig(BaseModel):
@@ -39,6 +42,11 @@ class Context:
         metric: The primary metric's name (see `trimgate.judge.metrics`).
         target: Where the winner will run.
         seed: Makes the result reproducible.
+        effort: Share of the usual epochs, trials or rounds to spend: below 1 while recipes are
+            screened on a sample, where a rough answer is enough.
+        work: A folder of this very step on this very model and data, where what is done (a
+            study, a checkpoint) is kept for when the process is killed and the step begins
+            again; None keeps nothing.
     """
 
     train: Dataset
@@ -46,6 +54,25 @@ class Context:
     metric: str
     target: Target
     seed: int = 0
+    effort: float = 1.0
+    work: Path | None = None
+
+    def share_of(self, number: int) -> int:
+        """At least one, and `effort` of so many epochs, trials or rounds."""
+        return max(1, round(number * self.effort)) if number else 0
+
+
+class Suggestion(NamedTuple):
+    """A step that is worth trying on a model.
+
+    Attributes:
+        step: `technique` and its parameters, as in a recipe.
+        usual: Whether it pays so often that the default recipes have it; a search also tries
+            the others.
+    """
+
+    step: dict[str, Any]
+    usual: bool = True
 
 
 class Technique(ABC, Generic[ConfigT]):
@@ -57,12 +84,15 @@ class Technique(ABC, Generic[ConfigT]):
         needs: The form of the model that it works on.
         gives: The form of the model that it leaves as the current one. After a step that
             gives `trainable` the ONNX form, if there was one, is gone (it would be stale).
+        stage: Where it stands in the recipes that are made from suggestions, which take at most
+            one step of each stage, in this order.
     """
 
     name: ClassVar[str]
     config: ClassVar[type[Any]]
     needs: ClassVar[Form]
     gives: ClassVar[Form]
+    stage: ClassVar[Stage]
 
     def form_needed(self, config: ConfigT) -> Form:
         """The form that this step works on; override where it depends on the parameters."""
@@ -71,6 +101,23 @@ class Technique(ABC, Generic[ConfigT]):
     def form_given(self, config: ConfigT) -> Form:
         """The form that this step leaves; override where it depends on the parameters."""
         return self.gives
+
+    def suggest(
+        self, info: ModelInfo, target: Target, flags: frozenset[str]
+    ) -> Sequence[Suggestion]:
+        """Steps worth trying on this model, target and CPU (by its flags), the best first.
+
+        They may be refused after all; `refusal` and `order_problem` have the last word.
+        """
+        return ()
+
+    def order_problem(self, config: ConfigT, before: Sequence[StepConfig]) -> str | None:
+        """Why the step makes no sense after those steps of a recipe, in words; else None.
+
+        What the forms say (ONNX cannot be trained) is checked elsewhere; this is for steps that
+        would undo or repeat what was done.
+        """
+        return None
 
     @abstractmethod
     def refusal(self, info: ModelInfo, config: ConfigT, target: Target) -> str | None:
@@ -90,6 +137,14 @@ class Technique(ABC, Generic[ConfigT]):
         Raises:
             NotApplicable: It turns out not to work on this model; nothing is left at `out`.
         """
+
+
+def trains_anew(name: str, before: Sequence[StepConfig]) -> str | None:
+    """Why a step that trains the model from nothing cannot come after those, or None."""
+    undone = next((step for step in before if step.technique in ("prune", "distill")), None)
+    if undone is None:
+        return None
+    return f"{name} trains the model anew, which undoes {undone.technique} before it"
 
 
 def child(source: ModelInfo, config: StepConfig, **changes: Any) -> ModelInfo:

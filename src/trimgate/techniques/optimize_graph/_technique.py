@@ -1,5 +1,6 @@
 """The technique `optimize_graph`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,15 @@ from trimgate.models import build_inputs, directory, export_onnx, load_trainable
 from trimgate.models.directory import ONNX_FILE, ModelInfo, RuntimeChoice
 from trimgate.models.export import PARITY_ROWS, Parity, Tolerance, compare, run_onnx, scores_of
 from trimgate.targets import Target
-from trimgate.techniques._base import Context, Form, StepConfig, Technique, child
+from trimgate.techniques._base import (
+    Context,
+    Form,
+    Stage,
+    StepConfig,
+    Suggestion,
+    Technique,
+    child,
+)
 from trimgate.techniques.optimize_graph._optimize import Level, optimize_file
 
 
@@ -44,6 +53,13 @@ class OptimizeGraph(Technique[OptimizeGraphConfig]):
     config: ClassVar[type[OptimizeGraphConfig]] = OptimizeGraphConfig
     needs: ClassVar[Form] = "trainable"
     gives: ClassVar[Form] = "onnx"
+    stage: ClassVar[Stage] = "graph"
+
+    def suggest(
+        self, info: ModelInfo, target: Target, flags: frozenset[str]
+    ) -> Sequence[Suggestion]:
+        """See `Technique.suggest`."""
+        return [Suggestion({"technique": "optimize_graph"})]
 
     def refusal(self, info: ModelInfo, config: OptimizeGraphConfig, target: Target) -> str | None:
         """See `Technique.refusal`."""

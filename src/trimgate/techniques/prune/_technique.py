@@ -1,14 +1,15 @@
 """The technique."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trimgate.errors import NotApplicable
 from trimgate.models import directory, load_trainable, save_trainable
 from trimgate.models.directory import ModelInfo, RuntimeChoice
 from trimgate.targets import Target
-from trimgate.techniques._base import Context, Form, Technique, child
+from trimgate.techniques._base import Context, Form, Stage, Suggestion, Technique, child
 from trimgate.techniques.prune._config import PruneConfig
 from trimgate.techniques.prune._modules import prune_module
 from trimgate.techniques.prune._rebuild import BUILDER
@@ -22,6 +23,18 @@ class Prune(Technique[PruneConfig]):
     config: ClassVar[type[PruneConfig]] = PruneConfig
     needs: ClassVar[Form] = "trainable"
     gives: ClassVar[Form] = "trainable"
+    stage: ClassVar[Stage] = "structure"
+
+    def suggest(
+        self, info: ModelInfo, target: Target, flags: frozenset[str]
+    ) -> Sequence[Suggestion]:
+        """Fewer trees of an ensemble; 30 and 50 % fewer channels of a convolutional network."""
+        step: dict[str, Any] = {"technique": "prune"}
+        if info.family == "trees":
+            return [Suggestion(step)]
+        if info.family == "cnn" and info.framework == "torch":
+            return [Suggestion({**step, "amount": amount}) for amount in (0.3, 0.5)]
+        return ()
 
     def refusal(self, info: ModelInfo, config: PruneConfig, target: Target) -> str | None:
         """Why this model cannot be pruned, or None."""

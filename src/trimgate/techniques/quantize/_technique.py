@@ -1,6 +1,7 @@
 """The step `quantize`: its parameters, when it is refused, and the new model directory."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from trimgate import environment, runtimes
 from trimgate.errors import NotApplicable
 from trimgate.models.directory import ONNX_FILE, ModelInfo, RuntimeChoice, read, seal, writing
 from trimgate.targets import Target
-from trimgate.techniques._base import Context, StepConfig, Technique, child
+from trimgate.techniques._base import Context, StepConfig, Suggestion, Technique, child
 from trimgate.techniques.quantize import _half, _int8
 
 _CHECKED_ROWS = 32
@@ -63,6 +64,20 @@ class QuantizeTechnique(Technique[QuantizeConfig]):
     config = QuantizeConfig
     needs = "onnx"
     gives = "onnx"
+    stage = "precision"
+
+    def suggest(
+        self, info: ModelInfo, target: Target, flags: frozenset[str]
+    ) -> Sequence[Suggestion]:
+        """INT8: measured ranges for convolutions, and both ways for matrix products."""
+        if info.family in ("trees", "linear"):
+            return ()
+        if info.family == "other" and info.framework == "sklearn":
+            return ()  # neighbours, kernels, votes: no matrix products
+        static = Suggestion({"technique": "quantize", "scheme": "static-int8"})
+        if info.family == "cnn":
+            return [static]
+        return [Suggestion({"technique": "quantize", "scheme": "dynamic-int8"}), static]
 
     def refusal(self, info: ModelInfo, config: QuantizeConfig, target: Target) -> str | None:
         """Why it cannot be quantized so, in words; or None."""

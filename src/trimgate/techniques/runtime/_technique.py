@@ -1,6 +1,7 @@
 """The step `runtime`."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from trimgate.models.directory import (
     writing,
 )
 from trimgate.targets import Target
-from trimgate.techniques._base import Context, Form, StepConfig, Technique, child
+from trimgate.techniques._base import Context, Form, StepConfig, Suggestion, Technique, child
 
 _ROWS = 512
 _MIN_AGREEMENT = 0.99
@@ -59,6 +60,25 @@ class RuntimeTechnique(Technique[RuntimeConfig]):
     config = RuntimeConfig
     needs = "onnx"
     gives = "onnx"
+    stage = "runtime"
+
+    def suggest(
+        self, info: ModelInfo, target: Target, flags: frozenset[str]
+    ) -> Sequence[Suggestion]:
+        """Compiled trees for large batches, OpenVINO for networks, BF16 where the CPU has it."""
+        if info.family == "trees":
+            if "daal4py" not in target.runtimes or max(target.batch_sizes) < 100:
+                return ()
+            return [Suggestion({"technique": "runtime", "engine": "daal4py"})]
+        if "openvino" not in target.runtimes:
+            return ()
+        if info.family == "linear" or (info.family == "other" and info.framework == "sklearn"):
+            return ()
+        openvino = {"technique": "runtime", "engine": "openvino"}
+        found = [Suggestion(openvino)]
+        if flags & {"avx512_bf16", "amx_bf16"}:
+            found.append(Suggestion({**openvino, "precision": "bf16"}))
+        return found
 
     def form_needed(self, config: RuntimeConfig) -> Form:
         """`trainable` for the engines that read it, else `onnx`."""

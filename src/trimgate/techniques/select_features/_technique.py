@@ -1,6 +1,7 @@
 """The technique."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,7 +10,16 @@ from trimgate.errors import NotApplicable
 from trimgate.models import directory, load_trainable, save_trainable
 from trimgate.models.directory import ModelInfo, RuntimeChoice
 from trimgate.targets import Target
-from trimgate.techniques._base import Context, Form, Technique, child
+from trimgate.techniques._base import (
+    Context,
+    Form,
+    Stage,
+    StepConfig,
+    Suggestion,
+    Technique,
+    child,
+    trains_anew,
+)
 from trimgate.techniques.select_features._boosters import retrained
 from trimgate.techniques.select_features._columns import narrowed
 from trimgate.techniques.select_features._config import SelectFeaturesConfig
@@ -30,6 +40,21 @@ class SelectFeatures(Technique[SelectFeaturesConfig]):
     config: ClassVar[type[SelectFeaturesConfig]] = SelectFeaturesConfig
     needs: ClassVar[Form] = "trainable"
     gives: ClassVar[Form] = "trainable"
+    stage: ClassVar[Stage] = "features"
+
+    def suggest(
+        self, info: ModelInfo, target: Target, flags: frozenset[str]
+    ) -> Sequence[Suggestion]:
+        """As few features as are enough, for tables."""
+        if info.framework not in ("sklearn", "xgboost", "lightgbm"):
+            return ()
+        return [Suggestion({"technique": "select_features"})]
+
+    def order_problem(
+        self, config: SelectFeaturesConfig, before: Sequence[StepConfig]
+    ) -> str | None:
+        """It trains anew, which would undo what made the model smaller."""
+        return trains_anew(self.name, before)
 
     def refusal(self, info: ModelInfo, config: SelectFeaturesConfig, target: Target) -> str | None:
         """Why features cannot be selected for this model, or None."""
