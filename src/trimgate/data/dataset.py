@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimgate.data._arrow import to_arrow, to_numpy
 from trimgate.directories import writing
 from trimgate.errors import InvalidInput
 
@@ -74,8 +75,8 @@ class Dataset:
                 import pyarrow as pa
                 import pyarrow.parquet as pq
 
-                columns = {n: pa.array(v, from_pandas=False) for n, v in self.features.items()}
-                columns[_LABELS] = pa.array(self.labels)
+                columns = {name: to_arrow(values) for name, values in self.features.items()}
+                columns[_LABELS] = to_arrow(self.labels)
                 pq.write_table(pa.table(columns), partial / "rows.parquet", compression="zstd")
             else:
                 for position, values in enumerate(self.features.values()):
@@ -105,8 +106,9 @@ class Dataset:
         if schema["kind"] == "table":
             import pyarrow.parquet as pq
 
-            table = pq.read_table(directory / "rows.parquet")
-            columns = {name: _column(table[name]) for name in table.column_names}
+            # read_table imports all of pyarrow.dataset
+            table = pq.ParquetFile(directory / "rows.parquet").read()
+            columns = {name: to_numpy(table[name]) for name in table.column_names}
             labels = columns.pop(_LABELS)
             return cls(columns, labels)
         features: dict[str, Array] = {
@@ -115,13 +117,3 @@ class Dataset:
         }
         labels = np.load(directory / "labels.npy")
         return cls(features, labels.astype(object) if labels.dtype.kind == "U" else labels)
-
-
-def _column(column: Any) -> Array:
-    """A pyarrow column as NumPy: object of str/None for strings, else a plain dtype."""
-    import pyarrow as pa
-
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return np.array(column.to_pylist(), dtype=object)
-    values: Array = column.to_numpy()
-    return values

@@ -6,6 +6,8 @@ from trimgate.models._load import load_user_model
 from trimgate.models._match import feature_names
 from trimgate.models._native import predict_native
 from trimgate.models._skops import own_process
+from trimgate.models._text import folder_files, text_feature
+from trimgate.models._tokenizer import copy_tokenizer, trim
 from trimgate.models._trainable import load_trainable, save_trainable
 from trimgate.models.export import export_onnx
 from trimgate.models.scores import to_scores
@@ -14,8 +16,10 @@ from trimgate.models.source import ModelSource
 __all__ = [
     "ModelSource",
     "build_inputs",
+    "copy_tokenizer",
     "export_onnx",
     "feature_names",
+    "folder_files",
     "import_model",
     "load_trainable",
     "load_user_model",
@@ -23,5 +27,7 @@ __all__ = [
     "predict_native",
     "sample_rows",
     "save_trainable",
+    "text_feature",
     "to_scores",
+    "trim",
 ]

@@ -54,6 +54,10 @@ def describe(model: Any, source: ModelSource, sample: Dataset) -> tuple[Any, Mod
         return _xgboost(model, source, sample, None)
     if kind == "lightgbm" and type(model).__name__ == "Booster":
         return _lightgbm(model, source, sample, None)
+    if source.path.is_dir():
+        from trimgate.models._text import describe_folder
+
+        return model, describe_folder(model, source, sample)
     if _is_module(model):
         return model, _torch(source, sample)
     return _sklearn(model, source, sample)

@@ -48,7 +48,7 @@ def import_model(source: ModelSource, sample: Dataset, out: str | Path) -> Model
     model = load_user_model(source)
     if len(sample) == 0:
         raise InvalidInput("the sample has no rows", file=source.path)
-    if source.path.suffix.lower() == ".onnx":
+    if source.path.suffix.lower() == ".onnx" and source.path.is_file():
         from trimgate.models._foreign import import_onnx
 
         return import_onnx(model, source, sample, Path(out))
@@ -60,7 +60,7 @@ def import_model(source: ModelSource, sample: Dataset, out: str | Path) -> Model
 
     info = info.model_copy(update={"inputs": probe(info, rows, predict)})
     raw = run_checked(info, rows, predict, source)
-    if info.framework == "torch":
+    if info.framework == "torch" and info.tokenizer is None:
         from trimgate.models._torch import refine
 
         info = refine(model, info, raw, source)

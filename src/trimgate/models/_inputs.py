@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
+from trimgate.models import _tokenizer
 from trimgate.models.directory import ModelInfo, TensorSpec
 
 Array = NDArray[Any]
@@ -23,28 +24,52 @@ def build_inputs(info: ModelInfo, features: Mapping[str, Array]) -> dict[str, Ar
     Args:
         info: The model's record.
         features: By name, `(rows,)` columns (`object` for strings, with None where missing) or
-            `(rows, ...)` arrays. More than the model uses may be given.
+            `(rows, ...)` arrays. More than the model uses may be given, and those that it no
+            longer looks at (`info.unused_features`) may be left out or hold anything.
 
     Returns:
         By input name, in the order of `info.inputs`: numeric features stacked to
         `(rows, features)`, strings as `object` `(rows, 1)`, arrays as they are; each in the
-        dtype that the input declares.
+        dtype that the input declares. The text of a model with a tokenizer gives tokens,
+        `(rows, length)` with the length of the longest row.
 
     Raises:
         InvalidInput: A feature is missing, has another type or shape, or holds NaN or infinity
             where the model cannot take it.
     """
+    if info.tokenizer is not None:
+        _check_given((info.tokenizer.feature,), features)
+        return _tokenizer.encode(info, features[info.tokenizer.feature])
+    if info.unused_features:
+        features = _neutral(info, features)
     return {spec.name: _tensor(spec, features) for spec in info.inputs}
 
 
-def _tensor(spec: TensorSpec, features: Mapping[str, Array]) -> Array:
-    missing = [name for name in spec.features if name not in features]
+def _neutral(info: ModelInfo, features: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The features, with a constant in place of each that the model no longer looks at."""
+    unused = set(info.unused_features)
+    rows = next((len(values) for name, values in features.items() if name not in unused), 0)
+    constants: dict[str, Array] = {}
+    for spec in info.inputs:
+        text = spec.dtype == "string"
+        value = (spec.missing or "") if text else 0.0
+        column = np.full(rows, value, dtype=object if text else np.float64)
+        constants |= dict.fromkeys(unused.intersection(spec.features), column)
+    return {**features, **constants}
+
+
+def _check_given(names: Sequence[str], features: Mapping[str, Array]) -> None:
+    missing = [name for name in names if name not in features]
     if missing:
         raise InvalidInput(
             "the model needs this feature and it was not given",
             key=", ".join(missing[:10]),
-            mend=f"give all of {', '.join(spec.features[:10])}",
+            mend=f"give all of {', '.join(names[:10])}",
         )
+
+
+def _tensor(spec: TensorSpec, features: Mapping[str, Array]) -> Array:
+    _check_given(spec.features, features)
     if spec.dtype == "string":
         return np.stack([_strings(n, features[n], spec.missing) for n in spec.features], axis=1)
     if len(spec.features) == 1 and features[spec.features[0]].ndim > 1:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trimgate.errors import InvalidInput, MissingExtra
-from trimgate.models import _skops
+from trimgate.models import _skops, _text
 from trimgate.models._trainable import (
     build_module,
     load_lightgbm,
@@ -30,7 +30,8 @@ def load_user_model(source: ModelSource) -> Any:
 
     Returns:
         A scikit-learn estimator, an `xgboost.Booster`, a `lightgbm.Booster`, a
-        `torch.nn.Module` in eval mode, or a checked `onnx.ModelProto`.
+        `torch.nn.Module` in eval mode (of a folder: a text classifier), or a checked
+        `onnx.ModelProto`.
 
     Raises:
         InvalidInput: The file is missing, damaged or of another kind, is a pickle without
@@ -38,13 +39,15 @@ def load_user_model(source: ModelSource) -> Any:
         MissingExtra: The library that the model needs is not installed.
     """
     path = source.path
+    if path.is_dir():
+        return _text.load_folder(path, builder=source.builder)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InvalidInput(
             "is not a model file that trimgate reads",
             key="model.path",
             value=str(path),
-            mend=f"give one of {', '.join(SUFFIXES)}",
+            mend=f"give one of {', '.join(SUFFIXES)}, or a Hugging Face folder",
         )
     if not path.is_file():
         raise InvalidInput("the file is missing", file=path, key="model.path")

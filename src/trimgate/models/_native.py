@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimgate.models._tokenizer import batches
 from trimgate.models.directory import ModelInfo
 
 Array = NDArray[Any]
@@ -62,11 +63,12 @@ def _lightgbm(model: Any, info: ModelInfo, inputs: Mapping[str, Array]) -> Array
 def _torch(model: Any, info: ModelInfo, inputs: Mapping[str, Array]) -> Array:
     import torch
 
-    with torch.inference_mode():
-        tensors = [torch.as_tensor(np.ascontiguousarray(inputs[i.name])) for i in info.inputs]
-        output = model(*tensors)
-    scores: Array = output.numpy()
-    return scores
+    parts = []
+    for part in batches(info, inputs):
+        with torch.inference_mode():
+            tensors = [torch.as_tensor(np.ascontiguousarray(part[i.name])) for i in info.inputs]
+            parts.append(model(*tensors).numpy())
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def table(model: Any, info: ModelInfo, inputs: Mapping[str, Array]) -> Any:

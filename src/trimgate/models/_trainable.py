@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trimgate.errors import InvalidInput, MissingExtra
+from trimgate.errors import InvalidInput, MissingExtra, TrimgateError
 from trimgate.models import _skops, directory
 from trimgate.models.directory import ModelInfo
 
@@ -149,6 +149,8 @@ def build_module(builder: str, arguments: dict[str, Any]) -> Any:
     function = _resolve(builder)
     try:
         module = function(**arguments)
+    except TrimgateError:
+        raise
     # whatever a user's code raises
     except (Exception, SystemExit) as error:
         raise InvalidInput(

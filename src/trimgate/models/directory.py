@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trimgate.directories import writing as writing
 from trimgate.errors import InvalidInput
+from trimgate.models import _tokenizer
 
 MODEL_JSON = "model.json"
 ONNX_FILE = "model.onnx"
@@ -29,7 +30,8 @@ Task = Literal["binary", "multiclass", "regression"]
 Family = Literal["trees", "linear", "mlp", "cnn", "transformer", "other"]
 Framework = Literal["sklearn", "xgboost", "lightgbm", "torch", "onnx"]
 ScoreKind = Literal["probability", "logit", "value", "label"]
-RuntimeName = Literal["native", "onnxruntime", "openvino", "daal4py"]
+RuntimeName = Literal["native", "onnxruntime", "openvino", "openvino-ep", "daal4py", "torch"]
+ONNX_RUNTIMES = ("onnxruntime", "openvino", "openvino-ep")
 
 
 class _Record(BaseModel):
@@ -60,6 +62,21 @@ class TensorSpec(_Record):
     no_inf: tuple[str, ...] = ()
 
 
+class Tokenizer(_Record):
+    """What turns the text of a row into the integers that a transformer takes.
+
+    Attributes:
+        file: Its file in the model directory, in the format of the library `tokenizers`; it says
+            how rows of different length are filled up.
+        feature: The feature of the row that holds the text.
+        max_length: Tokens of a row, special ones included; a longer text is cut.
+    """
+
+    file: str = "tokenizer.json"
+    feature: str
+    max_length: int = Field(ge=1)
+
+
 class RuntimeChoice(_Record):
     """The engine that serves the model, with its session options.
 
@@ -68,11 +85,32 @@ class RuntimeChoice(_Record):
         precision: What the engine computes in: `f32`, `bf16` or `f16`. It is stated, never
             left to the engine's default.
         options: Engine-specific session options (documented in the runtime's module).
+        cpu_flags: Flags of the CPU that the files were optimized for; a CPU that lacks one of
+            them does not load the model.
+        large: Another engine for calls with many rows.
     """
 
     name: RuntimeName = "native"
     precision: Literal["f32", "bf16", "f16"] = "f32"
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    cpu_flags: tuple[str, ...] = ()
+    large: "LargeBatches | None" = None
+
+    def engines(self) -> tuple["RuntimeChoice", ...]:
+        """The engines that it loads: itself, and the one for many rows."""
+        return (self,) if self.large is None else (self, *self.large.runtime.engines())
+
+
+class LargeBatches(_Record):
+    """The engine for calls with many rows.
+
+    Attributes:
+        rows: From so many rows on.
+        runtime: The engine, with its options.
+    """
+
+    rows: int = Field(ge=2)
+    runtime: RuntimeChoice
 
 
 class FileInfo(_Record):
@@ -97,6 +135,7 @@ class ModelInfo(_Record):
         labels: Class labels in the order of the scores' columns.
         builder: For torch: `package.module:function` that makes the module.
         builder_arguments: Keyword arguments for the builder (JSON values).
+        tokenizer: Of a model that takes text: all its inputs are made of the text.
         features: All features of the original row, in order.
         unused_features: Features that the model no longer looks at.
         runtime: How it is served.
@@ -119,6 +158,7 @@ class ModelInfo(_Record):
     labels: tuple[str | int | float | bool, ...] = ()
     builder: str | None = None
     builder_arguments: dict[str, Any] = Field(default_factory=dict)
+    tokenizer: Tokenizer | None = None
     features: tuple[str, ...] = ()
     unused_features: tuple[str, ...] = ()
     runtime: RuntimeChoice = RuntimeChoice()
@@ -135,10 +175,15 @@ class ModelInfo(_Record):
 
     @property
     def size(self) -> int:
-        """Bytes that the served form takes: the ONNX form, or else the trainable form."""
-        if self.runtime.name in ("onnxruntime", "openvino"):
-            return sum(f.size for n, f in self.files.items() if n.startswith("model.onnx"))
-        return sum(f.size for n, f in self.files.items() if not n.startswith("model.onnx"))
+        """Bytes that the served forms take: the ONNX form, the trainable form, or both.
+
+        The tokenizer belongs to each.
+        """
+        onnx = {choice.name in ONNX_RUNTIMES for choice in self.runtime.engines()}
+        both = self.tokenizer.file if self.tokenizer else None
+        return sum(
+            f.size for n, f in self.files.items() if n == both or n.startswith(ONNX_FILE) in onnx
+        )
 
 
 def file_sha256(path: Path) -> str:
@@ -186,6 +231,14 @@ def read(path: str | Path, *, verify: bool = False) -> ModelInfo:
             )
     if verify and _digest(info) != info.digest:
         raise InvalidInput("the record was altered (its digest differs)", file=file)
+    if info.tokenizer is not None:
+        if info.tokenizer.file not in info.files:
+            raise InvalidInput(
+                "is not among the files of the model", file=file, key="tokenizer.file",
+                value=info.tokenizer.file,
+            )  # fmt: skip
+        digest = info.files[info.tokenizer.file].sha256
+        _tokenizer.keep(path / info.tokenizer.file, digest)
     return info
 
 
@@ -193,12 +246,14 @@ def seal(directory: Path, info: ModelInfo) -> ModelInfo:
     """Writes `model.json` into a directory whose other files are complete.
 
     Args:
-        directory: The directory, usually the one that `writing` gave.
+        directory: The directory, usually the one that `writing` gave. The tokenizer of a text
+            model is put there if it is not there yet.
         info: The record; its `files` and `digest` are computed here.
 
     Returns:
         The record as written.
     """
+    _tokenizer.copy_tokenizer(info, directory)
     names = sorted(
         p.relative_to(directory).as_posix()
         for p in directory.rglob("*")
@@ -210,11 +265,16 @@ def seal(directory: Path, info: ModelInfo) -> ModelInfo:
     }
     info = info.model_copy(update={"files": files})
     info = info.model_copy(update={"digest": _digest(info)})
+    if info.tokenizer is not None:
+        name = info.tokenizer.file
+        _tokenizer.keep(directory / name, files[name].sha256)
     (directory / MODEL_JSON).write_text(info.model_dump_json(indent=2) + "\n")
     return info
 
 
 def _digest(info: ModelInfo) -> str:
     content = info.model_dump(mode="json", exclude={"digest", "parent", "recipe", "notes"})
+    if info.tokenizer is None:
+        del content["tokenizer"]  # keeps the digests of records that are older than this field
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

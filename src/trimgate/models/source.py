@@ -13,10 +13,11 @@ class ModelSource(BaseModel):
 
     The suffix says what it is: `.skops`, `.joblib`, `.pkl`, `.pickle` (scikit-learn, also with an
     XGBoost or LightGBM estimator), `.json`, `.ubj` (XGBoost), `.txt` (LightGBM), `.safetensors`,
-    `.pt`, `.pth` (torch weights; they need `builder`), `.onnx`.
+    `.pt`, `.pth` (torch weights; they need `builder`), `.onnx`. A folder is what `transformers`
+    writes of a text classifier and its tokenizer.
 
     Attributes:
-        path: The file.
+        path: The file or folder.
         name: The model's name; the file's stem if it is empty.
         task: Needed where the file does not tell (torch, ONNX); else it must agree with it.
         builder: For torch weights: `package.module:function` that makes the module.

@@ -15,6 +15,7 @@ from kserve.errors import ModelNotReady
 
 from trimgate import models, runtimes
 from trimgate.errors import InvalidInput
+from trimgate.models._tokenizer import batches
 from trimgate.models.directory import ModelInfo, TensorSpec, read
 from trimgate.runtimes import Session
 from trimgate.serving import _metrics, _rows, _tensors
@@ -84,7 +85,7 @@ class ServedModel(Model):  # type: ignore[misc]
 
     def get_input_types(self) -> list[dict[str, Any]]:
         """Input tensors, as KServe's metadata endpoints want them."""
-        return [_describe(spec) for spec in self.info.inputs]
+        return [_describe(spec) for spec in _tensors.request_specs(self.info)]
 
     def get_output_types(self) -> list[dict[str, Any]]:
         """Output tensors, as KServe's metadata endpoints want them."""
@@ -138,7 +139,7 @@ class ServedModel(Model):  # type: ignore[misc]
         given = {tensor.name: tensor for tensor in request.inputs}
         if len(given) != len(request.inputs):
             raise InvalidInput("two inputs have the same name", key="inputs")
-        wanted = {spec.name: spec for spec in self.info.inputs}
+        wanted = {spec.name: spec for spec in _tensors.request_specs(self.info)}
         for name in given:
             if name not in wanted:
                 raise InvalidInput(
@@ -159,14 +160,15 @@ class ServedModel(Model):  # type: ignore[misc]
                 inputs[name] = _tensors.from_list(spec, shape, tensor.data)
         if len({len(values) for values in inputs.values()}) != 1:
             raise InvalidInput("the inputs have different numbers of rows", key="inputs")
-        return inputs
+        return _tensors.model_inputs(self.info, inputs)
 
     def _scores(self, inputs: dict[str, Array]) -> Array:
         if self._session is None:
             raise ModelNotReady(self.name)
         odd = _tensors.check_finite(self.info, inputs)
         try:
-            scores = self._session.predict(inputs)
+            parts = [self._session.predict(part) for part in batches(self.info, inputs)]
+            scores = parts[0] if len(parts) == 1 else np.concatenate(parts)
         except ValueError as error:  # such as a category that the encoder does not know
             raise InvalidInput(f"the model refuses the values: {error}", key="inputs") from error
         if not np.isfinite(scores).all():
@@ -177,7 +179,8 @@ class ServedModel(Model):  # type: ignore[misc]
         return scores
 
     def _warm(self, session: Session) -> None:
-        inputs = {spec.name: _blank(spec) for spec in self.info.inputs}
+        blank = {spec.name: _blank(spec) for spec in _tensors.request_specs(self.info)}
+        inputs = _tensors.model_inputs(self.info, blank)
         try:
             for _ in range(3):
                 scores = session.predict(inputs)

@@ -127,7 +127,8 @@ class _Endpoints:
     async def metadata(self, request: Request) -> Response:
         model = self._model(request)
         described = await self.plane.model_metadata(model.name)
-        for tensor, spec in zip(described["inputs"], model.info.inputs, strict=True):
+        specs = _tensors.request_specs(model.info)
+        for tensor, spec in zip(described["inputs"], specs, strict=True):
             tensor["parameters"] = {"features": list(spec.features)}
         info = model.info
         described["parameters"] = {

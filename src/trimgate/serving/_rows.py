@@ -7,7 +7,7 @@ import numpy as np
 
 from trimgate.errors import InvalidInput
 from trimgate.models.directory import ModelInfo, TensorSpec
-from trimgate.serving._tensors import Array, check_rows, numbers
+from trimgate.serving._tensors import Array, check_rows, numbers, request_specs
 
 
 def from_instances(info: ModelInfo, instances: object, max_rows: int) -> dict[str, Array]:
@@ -17,7 +17,7 @@ def from_instances(info: ModelInfo, instances: object, max_rows: int) -> dict[st
         info: The model.
         instances: A list of rows. A row is a list of values in the order of `info.features`, a
             mapping from feature to value, or, for a model with one array feature (an image),
-            the nested list itself. `null` is a missing value.
+            the nested list itself, and for a text model the text. `null` is a missing value.
         max_rows: The most rows that are taken.
 
     Returns:
@@ -31,13 +31,16 @@ def from_instances(info: ModelInfo, instances: object, max_rows: int) -> dict[st
     if not instances:
         raise InvalidInput("holds no rows", key="instances", value=instances)
     check_rows(len(instances), max_rows)
-    specs = {name: spec for spec in info.inputs for name in spec.features}
+    unused = set(info.unused_features)
+    # what the model no longer looks at may be left out of a mapping, and may hold anything
+    specs = {n: spec for spec in request_specs(info) for n in spec.features if n not in unused}
     names = list(info.features) or list(specs)
+    plain_text = info.tokenizer is not None and isinstance(instances[0], str)
     array_only = len(names) == 1 and is_array(specs.get(names[0]))
     if isinstance(instances[0], dict):
         _check_keys(instances, names, specs)
         columns = {name: [row[name] for row in instances] for name in specs}
-    elif array_only:
+    elif array_only or plain_text:
         columns = {names[0]: instances}
     else:
         _check_lengths(instances, names)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimgate.errors import InvalidInput
+from trimgate.models import build_inputs
 from trimgate.models.directory import ModelInfo, TensorSpec
 
 Array = NDArray[Any]
@@ -35,6 +36,29 @@ DATATYPES: Mapping[str, str] = {
 def datatype_of(array: Array) -> str:
     """The protocol's name for an array's dtype."""
     return DATATYPES["string" if array.dtype.kind in "OU" else array.dtype.name]
+
+
+def request_specs(info: ModelInfo) -> tuple[TensorSpec, ...]:
+    """The tensors that a V2 request holds: the model's own, or the text of a text model."""
+    if info.tokenizer is None:
+        return info.inputs
+    text = info.tokenizer.feature
+    return (TensorSpec(name=text, dtype="string", shape=(-1, 1), features=(text,)),)
+
+
+def request_tensors(info: ModelInfo, features: Mapping[str, Array]) -> dict[str, Array]:
+    """The tensors of a V2 request that is made of rows."""
+    if info.tokenizer is None:
+        return build_inputs(info, features)
+    text = info.tokenizer.feature
+    return {text: features[text].reshape(-1, 1)}
+
+
+def model_inputs(info: ModelInfo, tensors: dict[str, Array]) -> dict[str, Array]:
+    """The model's inputs from the tensors of a V2 request: texts become tokens here."""
+    if info.tokenizer is None:
+        return tensors
+    return build_inputs(info, {name: values[:, 0] for name, values in tensors.items()})
 
 
 def check_shape(spec: TensorSpec, datatype: object, shape: object) -> tuple[int, ...]:

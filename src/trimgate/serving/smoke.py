@@ -122,6 +122,7 @@ def _check(
     session = runtimes.load(directory, threads=threads)
     expected = _tensors.outputs(info, session.predict(inputs))
     session.close()
+    sent = _tensors.request_tensors(info, rows.features)
     name = server.address.name
 
     with HttpClient(server.url, name) as client:
@@ -137,7 +138,8 @@ def _check(
             _expect(told["parameters"]["digest"] == info.digest, "the digest differs")
             _expect(told["parameters"]["labels"] == list(info.labels), "the labels differ")
             given = [(t["name"], t["datatype"], tuple(t["shape"])) for t in told["inputs"]]
-            wanted = [(t.name, _tensors.DATATYPES[t.dtype], t.shape) for t in info.inputs]
+            specs = _tensors.request_specs(info)
+            wanted = [(t.name, _tensors.DATATYPES[t.dtype], t.shape) for t in specs]
             _expect(given == wanted, f"the inputs are {given}")
 
         def v1_json() -> None:
@@ -152,14 +154,14 @@ def _check(
             _same(given, expected)
 
         def v2_json() -> None:
-            _same(client.infer(inputs, binary=False), expected)
+            _same(client.infer(sent, binary=False), expected)
 
         def v2_binary() -> None:
-            _same(client.infer(inputs), expected)
+            _same(client.infer(sent), expected)
 
         def grpc() -> None:
             _expect(server.grpc is not None, "there is no gRPC port")
-            _same(grpc_infer(str(server.grpc), name, inputs), expected)
+            _same(grpc_infer(str(server.grpc), name, sent), expected)
 
         def bad_request() -> None:
             for body in (b'{"instances": [[', json.dumps({"instances": [{"?": 1}]}).encode()):
@@ -228,11 +230,9 @@ def _same(given: dict[str, Array], expected: dict[str, Array]) -> None:
 
 
 def _bodies(info: ModelInfo, rows: Dataset) -> list[tuple[bytes, dict[str, str]]]:
-    """One-row requests, made before the clock runs."""
-    from trimgate.models import build_inputs
-
+    """One-row requests, made before the clock runs; texts are tokenized by the server."""
     return [
-        infer_request(build_inputs(info, rows.take(slice(i, i + 1)).features))
+        infer_request(_tensors.request_tensors(info, rows.take(slice(i, i + 1)).features))
         for i in range(min(len(rows), 256))
     ]
 

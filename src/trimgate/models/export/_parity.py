@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimgate.errors import NotApplicable
+from trimgate.models._tokenizer import batches
 from trimgate.models.directory import ModelInfo
 from trimgate.models.scores import to_scores
 
@@ -125,7 +126,9 @@ def run_onnx(path: Path, info: ModelInfo, inputs: Mapping[str, Array]) -> Array:
     Raises:
         NotApplicable: ONNX Runtime cannot load or run it.
     """
-    return run_session(open_session(path), info.score_output, inputs)
+    session = open_session(path)
+    parts = [run_session(session, info.score_output, part) for part in batches(info, inputs)]
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def scores_of(raw: Array, info: ModelInfo) -> Array:
