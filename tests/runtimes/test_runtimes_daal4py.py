@@ -311,3 +311,16 @@ def test_openvino_and_daal4py_in_one_process(tmp_path: Path) -> None:
         )
         assert result.returncode == 0, result.stderr
         assert "CPU" in result.stdout
+
+
+def test_certain_trees_give_no_nan(
+    conformance: ModuleType, make_case: Any, thousand: Repeat, tmp_path: Path
+) -> None:
+    """oneDAL's own sigmoid overflows for logits above 88."""
+    rows, labels = load_breast_cancer(return_X_y=True)
+    rows = rows.astype(np.float32)
+    model = sk.GradientBoostingClassifier(n_estimators=5).fit(rows, labels)
+    for tree in model.estimators_.ravel():
+        tree.tree_.value[:] *= 1000
+    assert np.abs(model.decision_function(rows)).max() > 100
+    _check(model, thousand(rows), make_case, conformance, tmp_path)

@@ -93,14 +93,86 @@ def test_tree_ensemble_on_onnxruntime(
 
 @pytest.mark.parametrize(
     "options",
-    [{"allow_spinning": True}, {"arena": False}, {"optimization": "basic"}, {"device": "cpu"}],
+    [
+        {"allow_spinning": True},
+        {"arena": False, "memory_pattern": False},
+        {"optimization": "basic"},
+        {"device": "cpu"},
+        {"parallel": True, "threads": 1},
+    ],
 )
 def test_onnxruntime_options(
     options: dict[str, Any], digits: Any, conformance: ModuleType, tmp_path: Path
 ) -> None:
     conformance.check(
-        digits.served_by(tmp_path / "m", "onnxruntime", options=options), tolerance=1e-5
+        digits.served_by(tmp_path / "m", "onnxruntime", options=options), tolerance=1e-5, threads=2
     )
+
+
+def test_openvino_options(digits: Any, conformance: ModuleType, tmp_path: Path) -> None:
+    options = {"hint": "throughput", "streams": 0, "threads": 1, "pinning": True}
+    case = digits.served_by(tmp_path / "m", "openvino", options=options)
+    conformance.check(case, tolerance=1e-5, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("granted", "wanted", "taken"), [(4, 0, 4), (4, 2, 2), (2, 8, 2), (1, 1, 1)]
+)
+def test_threads_are_never_more_than_the_target_grants(
+    granted: int, wanted: int, taken: int, digits: Any
+) -> None:
+    from trimgate.runtimes._onnxruntime import DEFAULTS, session_options
+    from trimgate.runtimes._openvino import settings
+
+    options = session_options({**DEFAULTS, "threads": wanted}, granted)
+    assert options.intra_op_num_threads == taken
+    runtime = RuntimeChoice(name="openvino", options={"threads": wanted})
+    told = settings(digits.info.model_copy(update={"runtime": runtime}), granted)
+    assert told["INFERENCE_NUM_THREADS"] == taken
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"hint": "speed"}, "hint must be one of"), ({"streams": -1}, "must not be negative")],
+)
+def test_openvino_refuses_options(
+    options: dict[str, Any], words: str, digits: Any, conformance: ModuleType, tmp_path: Path
+) -> None:
+    case = digits.served_by(tmp_path / "m", "openvino", options=options)
+    assert words in conformance.check_refusal(case)
+
+
+def test_openvino_as_execution_provider(
+    digits: Any, conformance: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes Intel's CPUs only; elsewhere it says so and leaves it at that."""
+    pytest.importorskip("onnxruntime_ep_openvino")
+    case = digits.served_by(tmp_path / "m", "openvino-ep")
+    conformance.check_options(case)
+    if runtimes.available()["openvino-ep"] is None:
+        conformance.check(case, tolerance=1e-4)
+    else:
+        assert "offers no CPU" in conformance.check_refusal(case)
+    conformance.check_missing(case, "onnxruntime_ep_openvino", "openvino-ep", monkeypatch)
+
+
+def test_openvino_as_execution_provider_refuses_a_fallback(
+    digits: Any, conformance: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a device that is not the plug-in's, the session's own providers tell."""
+    import onnxruntime
+
+    from trimgate.runtimes import _openvino_ep
+
+    class Device:
+        ep_name = "OpenVINOExecutionProvider"
+
+    case = digits.served_by(tmp_path / "m", "openvino-ep")
+    monkeypatch.setattr(_openvino_ep, "_devices", lambda: (Device(),))
+    monkeypatch.setattr(
+        onnxruntime.SessionOptions, "add_provider_for_devices", lambda *_: None, raising=True
+    )
+    assert "fell back" in conformance.check_refusal(case)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +183,7 @@ def test_onnxruntime_options(
         ({"options": {"optimization": "most"}}, "must be one of"),
         ({"options": {"arena": 1}}, "must be of type bool"),
         ({"options": {"device": "tpu"}}, "cpu or gpu"),
+        ({"options": {"threads": -1}}, "must not be negative"),
     ],
 )
 def test_onnxruntime_refuses(
@@ -300,3 +373,14 @@ def _two_inputs(out: Path, engine: str) -> Any:
     case: Any = Case()
     case.directory, case.info, case.inputs, case.expected = out, info, inputs, expected
     return case
+
+
+def test_chunks_are_bounded_in_rows_and_bytes() -> None:
+    from trimgate.data.dataset import Dataset
+    from trimgate.runtimes._predict import chunk_rows
+
+    table = Dataset({"x": np.zeros(10)}, np.zeros(10))
+    image = np.broadcast_to(np.zeros(1, dtype=np.float32), (100, 3, 224, 224))
+    assert chunk_rows(table) == 4096
+    assert chunk_rows(Dataset({"x": image}, np.zeros(100))) == 2**25 // (3 * 224 * 224 * 4)
+    assert chunk_rows(Dataset({"x": np.zeros((0, 3))}, np.zeros(0))) == 4096

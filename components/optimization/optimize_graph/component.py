@@ -13,6 +13,8 @@ def optimize_graph(
     target: dict,
     parameters: dict = {},  # noqa: B006
     seed: int = 0,
+    recipes: list = [],  # noqa: B006
+    screened: dict = {},  # noqa: B006
 ):
     """Exports the model to ONNX, folds constants and fuses operators, and checks the answers.
 
@@ -28,6 +30,8 @@ def optimize_graph(
         target: The target profile.
         parameters: Parameters of the technique, by name.
         seed: Makes the result reproducible.
+        recipes: The recipes that go through this step.
+        screened: What `halve` returned; empty when there was no trial on a sample.
     """
     from trimgate import tasks
 
@@ -42,5 +46,7 @@ def optimize_graph(
             metric=metric,
             target=target,
             seed=seed,
+            recipes=recipes,
+            screened=screened,
         )
     )

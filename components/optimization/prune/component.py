@@ -13,8 +13,10 @@ def prune(
     target: dict,
     parameters: dict = {},  # noqa: B006
     seed: int = 0,
+    recipes: list = [],  # noqa: B006
+    screened: dict = {},  # noqa: B006
 ):
-    """Removes trees of an ensemble, or channels of a torch module with fine-tuning.
+    """Removes trees, branches, channels, weights, heads, neurons or layers, and fine-tunes.
 
     A model or target that it does not apply to is not an error: the reason is left in place of
     the model, and `select` reports it.
@@ -28,6 +30,8 @@ def prune(
         target: The target profile.
         parameters: Parameters of the technique, by name.
         seed: Makes the result reproducible.
+        recipes: The recipes that go through this step.
+        screened: What `halve` returned; empty when there was no trial on a sample.
     """
     from trimgate import tasks
 
@@ -42,5 +46,7 @@ def prune(
             metric=metric,
             target=target,
             seed=seed,
+            recipes=recipes,
+            screened=screened,
         )
     )

@@ -13,8 +13,10 @@ def quantize(
     target: dict,
     parameters: dict = {},  # noqa: B006
     seed: int = 0,
+    recipes: list = [],  # noqa: B006
+    screened: dict = {},  # noqa: B006
 ):
-    """Quantizes matrix products and convolutions to INT8, or halves the floats.
+    """Quantizes a model to INT8 (after or in training), packs its weights, or halves its floats.
 
     A model or target that it does not apply to is not an error: the reason is left in place of
     the model, and `select` reports it.
@@ -28,6 +30,8 @@ def quantize(
         target: The target profile.
         parameters: Parameters of the technique, by name.
         seed: Makes the result reproducible.
+        recipes: The recipes that go through this step.
+        screened: What `halve` returned; empty when there was no trial on a sample.
     """
     from trimgate import tasks
 
@@ -42,5 +46,7 @@ def quantize(
             metric=metric,
             target=target,
             seed=seed,
+            recipes=recipes,
+            screened=screened,
         )
     )

@@ -13,6 +13,8 @@ def select_features(
     target: dict,
     parameters: dict = {},  # noqa: B006
     seed: int = 0,
+    recipes: list = [],  # noqa: B006
+    screened: dict = {},  # noqa: B006
 ):
     """Trains the model anew on the features that matter; it still takes the original row.
 
@@ -28,6 +30,8 @@ def select_features(
         target: The target profile.
         parameters: Parameters of the technique, by name.
         seed: Makes the result reproducible.
+        recipes: The recipes that go through this step.
+        screened: What `halve` returned; empty when there was no trial on a sample.
     """
     from trimgate import tasks
 
@@ -42,5 +46,7 @@ def select_features(
             metric=metric,
             target=target,
             seed=seed,
+            recipes=recipes,
+            screened=screened,
         )
     )

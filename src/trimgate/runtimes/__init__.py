@@ -9,11 +9,13 @@ import importlib
 import pkgutil
 from pathlib import Path
 
+from trimgate import environment
 from trimgate.errors import InvalidInput, NotApplicable
-from trimgate.models.directory import read
+from trimgate.models.directory import ModelInfo, read
 from trimgate.models.scores import to_scores
 from trimgate.runtimes._base import Runtime, Session
 from trimgate.runtimes._predict import predict
+from trimgate.runtimes._switch import SwitchingSession
 
 __all__ = [
     "Runtime",
@@ -24,6 +26,7 @@ __all__ = [
     "missing_device",
     "names",
     "predict",
+    "refusal",
     "to_scores",
 ]
 
@@ -84,8 +87,34 @@ def load(directory: str | Path, *, threads: int = 1) -> Session:
         MissingExtra: The runtime's package is not installed.
     """
     directory = Path(directory)
-    info = read(directory)
-    runtime = get(info.runtime.name)
-    if reason := runtime.refusal(info):
+    return _load(directory, read(directory), threads)
+
+
+def refusal(info: ModelInfo) -> str | None:
+    """Why the runtime that a record names, or the one for many rows, cannot run it, or None."""
+    for choice in info.runtime.engines():
+        if lacking := [flag for flag in choice.cpu_flags if flag not in environment.cpu_flags()]:
+            return (
+                f"the graph was optimized offline for a CPU with {', '.join(lacking)}, which this "
+                f"one ({environment.cpu_model()}) lacks; optimize it again for this CPU"
+            )
+        alone = choice.model_copy(update={"large": None})
+        if reason := get(choice.name).refusal(info.model_copy(update={"runtime": alone})):
+            return reason
+    return None
+
+
+def _load(directory: Path, info: ModelInfo, threads: int) -> Session:
+    if reason := refusal(info):
         raise NotApplicable(reason, file=directory)
-    return runtime.load(directory, info, threads=threads)
+    large = info.runtime.large
+    if large is None:
+        return get(info.runtime.name).load(directory, info, threads=threads)
+    few = info.model_copy(update={"runtime": info.runtime.model_copy(update={"large": None})})
+    many = info.model_copy(update={"runtime": large.runtime})
+    small = _load(directory, few, threads)
+    try:
+        return SwitchingSession(info, small, _load(directory, many, threads), large.rows)
+    except BaseException:
+        small.close()
+        raise

@@ -56,6 +56,9 @@ class Daal4pySession(Session):
         result = self._algorithm().compute(rows, self._model)
         if self._link in ("logit", "softmax"):
             scores: Array = result.probabilities
+            if self._link == "logit":
+                # its sigmoid is exp(x) / (1 + exp(x)), which overflows for logits above 88
+                scores[np.isnan(scores).any(axis=1)] = (0.0, 1.0)
             if self.info.task == "regression":
                 return scores[:, 1]
         else:

@@ -18,7 +18,7 @@ import numpy as np
 from trimgate.models.directory import ModelInfo, TensorSpec
 from trimgate.models.scores import to_scores
 from trimgate.runtimes._base import Array, Runtime, Session
-from trimgate.runtimes._support import absent, bad_option, column_order, require
+from trimgate.runtimes._support import absent, bad_option, column_order, require, writable
 
 _PACKAGES = {"sklearn": "sklearn", "xgboost": "xgboost", "lightgbm": "lightgbm", "torch": "torch"}
 
@@ -94,18 +94,13 @@ def _torch(model: Any, info: ModelInfo, threads: int) -> Predictor:
 
     def predict(inputs: Mapping[str, Array]) -> Array:
         with torch.inference_mode():
-            output = model(*[torch.from_numpy(_writable(inputs[name])) for name in names])
+            output = model(*[torch.from_numpy(writable(inputs[name])) for name in names])
         if not isinstance(output, torch.Tensor):
             output = output[0]
         scores: Array = output.numpy()
         return scores
 
     return predict
-
-
-def _writable(values: Array) -> Array:
-    """Torch shares memory with writable, contiguous arrays only; others (memmaps) are copied."""
-    return values if values.flags.writeable and values.flags.c_contiguous else values.copy("C")
 
 
 def _xgboost(booster: Any, info: ModelInfo, threads: int) -> Predictor:

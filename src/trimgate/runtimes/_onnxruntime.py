@@ -7,7 +7,11 @@ Options (`RuntimeChoice.options`):
 - `allow_spinning` (False): let idle threads spin. Faster on a quiet machine, worse on a
   loaded one, and it burns CPU time.
 - `arena` (True): keep freed memory for the next call. Off: slower, and less resident memory.
-- `optimization` (`all`): graph optimization at load: `all`, `extended`, `basic`, `disabled`.
+- `memory_pattern` (True): plan the memory of a call once for each shape of its inputs.
+- `parallel` (False): run independent nodes of the graph at the same time.
+- `threads` (0): at most so many intra-op threads; 0 takes what the target grants.
+- `optimization` (`all`): graph optimization at load: `all`, `extended`, `basic`, `disabled`. A
+  graph that was optimized offline has `disabled`.
 
 It computes in the precision of the graph's tensors, so the only precision to state is `f32`.
 """
@@ -20,12 +24,15 @@ from trimgate.errors import NotApplicable
 from trimgate.models.directory import ONNX_FILE, ModelInfo
 from trimgate.models.scores import to_scores
 from trimgate.runtimes._base import Array, Runtime, Session
-from trimgate.runtimes._support import Option, bad_option, no_onnx
+from trimgate.runtimes._support import Option, bad_option, bad_threads, granted, no_onnx
 
-_DEFAULTS: dict[str, Option] = {
+DEFAULTS: dict[str, Option] = {
     "device": "cpu",
     "allow_spinning": False,
     "arena": True,
+    "memory_pattern": True,
+    "parallel": False,
+    "threads": 0,
     "optimization": "all",
 }
 _LEVELS = {
@@ -66,13 +73,15 @@ class OnnxRuntime(Runtime):
     def refusal(self, info: ModelInfo) -> str | None:
         """See `Runtime.refusal`."""
         options = info.runtime.options
-        if problem := bad_option(options, _DEFAULTS):
+        if problem := bad_option(options, DEFAULTS):
             return f"onnxruntime {problem}"
         if options.get("optimization", "all") not in _LEVELS:
             return f"onnxruntime: optimization must be one of {', '.join(_LEVELS)}"
         device = str(options.get("device", "cpu"))
         if device not in _PROVIDERS:
             return "onnxruntime: device must be cpu or gpu"
+        if reason := bad_threads(options):
+            return f"onnxruntime: {reason}"
         if info.runtime.precision == "bf16":
             return (
                 "ONNX Runtime has no bfloat16 kernels on the CPU; "
@@ -92,18 +101,8 @@ class OnnxRuntime(Runtime):
         import onnxruntime as ort
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        chosen = {**_DEFAULTS, **info.runtime.options}
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        level = _LEVELS[str(chosen["optimization"])]
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-        options.enable_cpu_mem_arena = bool(chosen["arena"])
-        options.log_severity_level = 3
-        spinning = "1" if chosen["allow_spinning"] else "0"
-        options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-        options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+        chosen = {**DEFAULTS, **info.runtime.options}
+        options = session_options(chosen, threads)
         provider = _PROVIDERS[str(chosen["device"])]
         path = directory / ONNX_FILE
         try:
@@ -126,6 +125,26 @@ class OnnxRuntime(Runtime):
                 mend="export the model with zipmap switched off",
             )
         return OnnxRuntimeSession(session, info)
+
+
+def session_options(chosen: Mapping[str, Option], threads: int) -> Any:
+    """An `onnxruntime.SessionOptions` from the options of this module, all of them given."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = granted(chosen, threads)
+    options.inter_op_num_threads = granted(chosen, threads) if chosen["parallel"] else 1
+    modes = ort.ExecutionMode
+    options.execution_mode = modes.ORT_PARALLEL if chosen["parallel"] else modes.ORT_SEQUENTIAL
+    level = _LEVELS[str(chosen["optimization"])]
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.enable_cpu_mem_arena = bool(chosen["arena"])
+    options.enable_mem_pattern = bool(chosen["memory_pattern"])
+    options.log_severity_level = 3
+    spinning = "1" if chosen["allow_spinning"] else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    return options
 
 
 def missing_gpu() -> str | None:

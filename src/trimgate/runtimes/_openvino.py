@@ -4,6 +4,9 @@ Options (`RuntimeChoice.options`):
 
 - `pinning` (False): bind threads to cores. Off, because every process would bind to the same
   cores of a shared machine.
+- `hint` (`latency`): what the engine aims at: `latency` or `throughput`.
+- `streams` (1): calls that are computed side by side; 0 leaves it to the engine.
+- `threads` (0): at most so many threads; 0 takes what the target grants.
 
 The precision is always stated to the engine and read back: left alone, it computes `f32` models
 in `bf16` where the CPU can.
@@ -30,11 +33,20 @@ from trimgate.errors import NotApplicable
 from trimgate.models.directory import ONNX_FILE, ModelInfo
 from trimgate.models.scores import to_scores
 from trimgate.runtimes._base import Array, Runtime, Session
-from trimgate.runtimes._support import Option, absent, bad_option, no_onnx, require
+from trimgate.runtimes._support import (
+    Option,
+    absent,
+    bad_option,
+    bad_threads,
+    granted,
+    no_onnx,
+    require,
+)
 
 _log = logging.getLogger("trimgate.runtimes.openvino")
 
-_DEFAULTS: dict[str, Option] = {"pinning": False}
+_DEFAULTS: dict[str, Option] = {"pinning": False, "hint": "latency", "streams": 1, "threads": 0}
+_HINTS = ("latency", "throughput")
 _TELEMETRY = "openvino_telemetry"
 
 
@@ -69,35 +81,21 @@ class OpenVino(Runtime):
 
     def refusal(self, info: ModelInfo) -> str | None:
         """See `Runtime.refusal`."""
-        if problem := bad_option(info.runtime.options, _DEFAULTS):
-            return f"openvino {problem}"
+        if problem := bad_options(info):
+            return f"openvino{problem}"
         if any(tensor.dtype == "string" for tensor in info.inputs):
             return "OpenVINO takes no string tensors; use the runtime onnxruntime"
         if info.family == "trees":
             return "OpenVINO has no tree ensembles; use the runtime onnxruntime or daal4py"
-        if info.runtime.precision == "bf16" and not environment.has_bfloat16():
-            return (
-                f"this CPU ({environment.cpu_model()}) has no bfloat16 instructions "
-                "(avx512_bf16 or amx_bf16), so it would be emulated and slow"
-            )
-        if info.runtime.precision == "f16" and "amx_fp16" not in environment.cpu_flags():
-            return "this CPU has no float16 arithmetic (amx_fp16); use f32 or bf16"
-        return no_onnx(info)
+        return unsupported(info)
 
     def load(self, directory: Path, info: ModelInfo, *, threads: int) -> Session:
         """See `Runtime.load`."""
         require("openvino", "openvino")
         ov = _import()
         path = directory / ONNX_FILE
-        config = {
-            "INFERENCE_PRECISION_HINT": info.runtime.precision,
-            "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": bool(info.runtime.options.get("pinning", _DEFAULTS["pinning"])),
-        }
         try:
-            compiled = ov.Core().compile_model(str(path), "CPU", config)
+            compiled = ov.Core().compile_model(str(path), "CPU", settings(info, threads))
         except RuntimeError as error:
             raise NotApplicable(f"OpenVINO cannot load it: {_brief(error)}", file=path) from error
         taken = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
@@ -108,11 +106,49 @@ class OpenVino(Runtime):
         return OpenVinoSession(compiled, info)
 
 
+def settings(info: ModelInfo, threads: int) -> dict[str, str | int | bool]:
+    """What the engine is told, by the names of its own properties."""
+    chosen = {**_DEFAULTS, **info.runtime.options}
+    told: dict[str, str | int | bool] = {
+        "INFERENCE_PRECISION_HINT": info.runtime.precision,
+        "INFERENCE_NUM_THREADS": granted(chosen, threads),
+        "PERFORMANCE_HINT": str(chosen["hint"]).upper(),
+        "ENABLE_CPU_PINNING": bool(chosen["pinning"]),
+    }
+    if chosen["streams"]:
+        told["NUM_STREAMS"] = int(chosen["streams"])
+    return told
+
+
+def bad_options(info: ModelInfo) -> str | None:
+    """What is wrong with the options, to be read after the engine's name; or None."""
+    options = info.runtime.options
+    if problem := bad_option(options, _DEFAULTS):
+        return f" {problem}"
+    if options.get("hint", "latency") not in _HINTS:
+        return f": hint must be one of {', '.join(_HINTS)}"
+    if problem := bad_threads(options):
+        return f": {problem}"
+    return None
+
+
+def unsupported(info: ModelInfo) -> str | None:
+    """Why OpenVINO cannot compute this model on this CPU, whoever calls it; or None."""
+    if info.runtime.precision == "bf16" and not environment.has_bfloat16():
+        return (
+            f"this CPU ({environment.cpu_model()}) has no bfloat16 instructions "
+            "(avx512_bf16 or amx_bf16), so it would be emulated and slow"
+        )
+    if info.runtime.precision == "f16" and "amx_fp16" not in environment.cpu_flags():
+        return "this CPU has no float16 arithmetic (amx_fp16); use f32 or bf16"
+    return no_onnx(info)
+
+
 def _import() -> Any:
     """Imports openvino without its telemetry."""
     if "openvino" in sys.modules:
         return sys.modules["openvino"]
-    _preload_tbb()
+    preload_tbb()
     hidden = sys.modules.get(_TELEMETRY)
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # makes its import fail
     try:
@@ -125,7 +161,7 @@ def _import() -> Any:
     return module
 
 
-def _preload_tbb() -> None:
+def preload_tbb() -> None:
     """Loads the TBB of the package `tbb` before OpenVINO's own older one.
 
     Both have the same library name, so the first to come is the one in the process; with the

@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +41,30 @@ def bad_option(options: Mapping[str, Option], defaults: Mapping[str, Option]) ->
     return None
 
 
+def bad_threads(options: Mapping[str, Option]) -> str | None:
+    """Names an option that counts and is negative."""
+    for key in ("threads", "streams"):
+        if int(options.get(key, 0)) < 0:
+            return f"{key} = {options[key]} must not be negative"
+    return None
+
+
+def granted(options: Mapping[str, Option], threads: int) -> int:
+    """How many threads to take: what the option says, and never more than are granted."""
+    wanted = int(options["threads"])
+    return min(wanted, threads) if wanted else threads
+
+
 def no_onnx(info: ModelInfo) -> str | None:
     """Why there is no ONNX form to serve, or None."""
     if info.has_onnx and info.score_output:
         return None
     return "the model has no ONNX form yet; put the step optimize_graph before"
+
+
+def writable(values: NDArray[Any]) -> NDArray[Any]:
+    """Torch shares memory with writable, contiguous arrays only; others (memmaps) are copied."""
+    return values if values.flags.writeable and values.flags.c_contiguous else values.copy("C")
 
 
 def column_order(classes: list[object], info: ModelInfo) -> NDArray[np.intp] | None:

@@ -22,6 +22,7 @@ from trimgate.techniques._base import (
     Suggestion,
     Technique,
     child,
+    did,
     trains_anew,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "Suggestion",
     "Technique",
     "child",
+    "did",
     "get",
     "names",
     "parse_step",

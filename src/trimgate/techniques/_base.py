@@ -24,6 +24,17 @@ class StepConfig(BaseModel):
 
     technique: str
 
+    @property
+    def does(self) -> "StepConfig":
+        """The step whose effect it has: itself, but for steps that carry out another one."""
+        return self
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that the step reads besides the model and the rows: parameters that are paths."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value for value in values if isinstance(value, Path)]
+
     def title(self) -> str:
         """The step in a few words, as leaderboards and pipeline graphs show it."""
         return self.technique.replace("_", " ")
@@ -119,6 +130,10 @@ class Technique(ABC, Generic[ConfigT]):
         """
         return None
 
+    def foresee(self, info: ModelInfo, config: ConfigT, target: Target) -> ModelInfo:
+        """The record as later steps will find it, as far as their refusals depend on it."""
+        return info
+
     @abstractmethod
     def refusal(self, info: ModelInfo, config: ConfigT, target: Target) -> str | None:
         """Why it cannot or should not be applied here, in words for the user; else None.
@@ -137,6 +152,11 @@ class Technique(ABC, Generic[ConfigT]):
         Raises:
             NotApplicable: It turns out not to work on this model; nothing is left at `out`.
         """
+
+
+def did(info: ModelInfo, technique: str) -> bool:
+    """Whether a model went through a technique, also where `tune` chose its parameters."""
+    return any((step.get("step") or step)["technique"] == technique for step in info.recipe)
 
 
 def trains_anew(name: str, before: Sequence[StepConfig]) -> str | None:

@@ -114,6 +114,17 @@ def fit(model: Any, like: Any, info: ModelInfo, rows: Dataset) -> Any:
     Raises:
         NotApplicable: A class of the model does not occur in the rows.
     """
+    check_classes(info, rows)
+    model.fit(estimator_table(like, info, rows), rows.labels)
+    return model
+
+
+def check_classes(info: ModelInfo, rows: Dataset) -> None:
+    """Refuses rows to learn from that miss a class.
+
+    Raises:
+        NotApplicable: A class of the model does not occur in the rows.
+    """
     absent = set(info.labels) - set(rows.labels.tolist())
     if absent:
         raise NotApplicable(
@@ -121,5 +132,3 @@ def fit(model: Any, like: Any, info: ModelInfo, rows: Dataset) -> Any:
             "model cannot be trained again",
             mend="give training rows of every class",
         )
-    model.fit(estimator_table(like, info, rows), rows.labels)
-    return model

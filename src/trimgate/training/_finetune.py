@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trimgate.data.dataset import Array
 from trimgate.models import to_scores
+from trimgate.models._tokenizer import batches
 from trimgate.models.directory import ModelInfo, ScoreKind
+from trimgate.training._checkpoint import Checkpoint, dump_generator, load_generator
 from trimgate.training._losses import distillation_loss, label_loss
 
 if TYPE_CHECKING:
@@ -20,13 +23,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("trimgate.training")
 
+Objective = Callable[["torch.nn.Module", "list[torch.Tensor]", Array], "torch.Tensor"]
+
 
 class FinetuneConfig(BaseModel):
     """How to fine-tune.
 
     Attributes:
         epochs: At most so many passes over the training rows; 0 trains nothing.
-        learning_rate: Of AdamW at the start; falls to 0 along a cosine.
+        learning_rate: Of AdamW at the start; falls to 0 along a cosine. None takes 5e-5 for a
+            module with attention, which larger steps make forget, and else 1e-3.
         batch_size: Rows per step.
         weight_decay: Of AdamW.
         patience: Stops after so many epochs without a better validation score.
@@ -37,7 +43,7 @@ class FinetuneConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=8, ge=0)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=64, ge=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     patience: int = Field(default=4, ge=1)
@@ -72,6 +78,9 @@ def finetune(
     teacher: "torch.nn.Module | None" = None,
     seed: int = 0,
     threads: int = 1,
+    after_step: Callable[[], None] | None = None,
+    checkpoint: Path | None = None,
+    objective: Objective | None = None,
 ) -> FinetuneReport:
     """Trains a module in place and leaves it in evaluation mode with the best epoch's weights.
 
@@ -88,29 +97,53 @@ def finetune(
         teacher: Its output is learnt from too, by `config.distill`; None uses labels only.
         seed: Of the order of the rows and of random layers.
         threads: Threads that torch may use.
+        after_step: Called after each step of the optimizer, as to hold weights at zero.
+        checkpoint: A file of this fine-tuning alone, written after each epoch. Where it is
+            there already, training goes on from it, and ends as if it had never stopped.
+        objective: Gives the loss of a batch in place of that of labels and teacher: called with
+            the module, its input tensors and the positions of the rows.
 
     Returns:
         Losses and scores by epoch.
     """
     import torch
 
+    if objective is None:
+        objective = _usual_objective(train_targets, config, kind, teacher)
+    saved = Checkpoint.of(
+        checkpoint, module, config, kind, seed, threads, train_targets, teacher is None
+    )
     with _reproducible(seed, threads):
-        scores = [validate(module.eval())]
-        losses: list[float] = []
-        best, best_state = 0, copy.deepcopy(module.state_dict())
         steps = config.epochs * len(_batches(len(train_targets), config.batch_size))
         optimizer = torch.optim.AdamW(
-            module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            module.parameters(),
+            lr=config.learning_rate or _usual_rate(module),
+            weight_decay=config.weight_decay,
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
         generator = np.random.default_rng(seed)
-        for epoch in range(1, config.epochs + 1):
+        state = saved.read()
+        if state is None:
+            losses: list[float] = []
+            scores = [validate(module.eval())]
+            best, best_state = 0, copy.deepcopy(module.state_dict())
+        else:
+            module.load_state_dict(state["module"])
+            optimizer.load_state_dict(state["optimizer"])
+            schedule.load_state_dict(state["schedule"])
+            load_generator(generator, state["generator"])
+            torch.set_rng_state(state["torch"])
+            losses, scores, best = state["losses"], state["scores"], state["best"]
+            best_state = state["best_state"] or copy.deepcopy(module.state_dict())
+            _log.info("going on after epoch %d of %d", len(losses), config.epochs)
+        while len(losses) < config.epochs and len(losses) - best < config.patience:
             order = generator.permutation(len(train_targets))
             losses.append(
-                _epoch(module, train_inputs, train_targets, order, config, kind, teacher,
-                       optimizer, schedule)
+                _epoch(module, train_inputs, order, config.batch_size, objective, optimizer,
+                       schedule, after_step)
             )  # fmt: skip
             scores.append(validate(module.eval()))
+            epoch = len(losses)
             _log.info(
                 "epoch %d of %d: loss %.4f, validation %.4f",
                 epoch, config.epochs, losses[-1], scores[-1],
@@ -118,8 +151,20 @@ def finetune(
             gain = scores[-1] - scores[best]
             if (gain if higher_is_better else -gain) > 0:
                 best, best_state = epoch, copy.deepcopy(module.state_dict())
-            elif epoch - best >= config.patience:
-                break
+            saved.write(
+                {
+                    "module": module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "generator": dump_generator(generator),
+                    "torch": torch.get_rng_state(),
+                    "losses": losses,
+                    "scores": scores,
+                    "best": best,
+                    # those of the last epoch are there already
+                    "best_state": None if best == epoch else best_state,
+                }
+            )
         module.load_state_dict(best_state)
     module.eval()
     return FinetuneReport(tuple(losses), tuple(scores), best)
@@ -139,56 +184,91 @@ def module_scores(
         module: In evaluation mode.
         inputs: The tensors that `info.inputs` name.
         info: Says the order of the inputs and what the output is.
-        batch_size: Rows per call.
+        batch_size: Rows per call; fewer of a text model.
         threads: Threads that torch may use.
 
     Returns:
         `(rows, classes)` probabilities or `(rows,)` values.
     """
+    raw = module_output(module, inputs, info, batch_size=batch_size, threads=threads)
+    return to_scores(raw, info)
+
+
+def module_output(
+    module: "torch.nn.Module",
+    inputs: Mapping[str, Array],
+    info: ModelInfo,
+    *,
+    batch_size: int = 256,
+    threads: int = 1,
+) -> Array:
+    """What a module puts out (such as logits), with the arguments of `module_scores`."""
     import torch
 
-    columns = [inputs[spec.name] for spec in info.inputs]
     parts = []
     with _threads(threads), torch.inference_mode():
-        for start in range(0, len(columns[0]), batch_size):
+        for start in range(0, len(inputs[info.inputs[0].name]), batch_size):
             rows = slice(start, start + batch_size)
-            parts.append(module(*_tensors(columns, rows)).numpy())
-    return to_scores(np.concatenate(parts), info)
+            for part in batches(info, {name: inputs[name][rows] for name in inputs}):
+                columns = [part[spec.name] for spec in info.inputs]
+                parts.append(module(*_tensors(columns, slice(None))).numpy())
+    return np.concatenate(parts)
+
+
+def _usual_objective(
+    targets: Array,
+    config: FinetuneConfig,
+    kind: ScoreKind,
+    teacher: "torch.nn.Module | None",
+) -> Objective:
+    """The loss of labels and, by `config.distill`, of the teacher's output."""
+    import torch
+
+    def loss_of(
+        module: "torch.nn.Module", tensors: "list[torch.Tensor]", rows: Array
+    ) -> "torch.Tensor":
+        output = module(*tensors)
+        loss = label_loss(output, torch.from_numpy(targets[rows]), kind)
+        if teacher is None or config.distill == 0:
+            return loss
+        with torch.no_grad():
+            wanted = teacher(*tensors)
+        soft = distillation_loss(output, wanted, kind, config.temperature)
+        return (1 - config.distill) * loss + config.distill * soft
+
+    return loss_of
 
 
 def _epoch(
     module: "torch.nn.Module",
     inputs: Sequence[Array],
-    targets: Array,
     order: Array,
-    config: FinetuneConfig,
-    kind: ScoreKind,
-    teacher: "torch.nn.Module | None",
+    batch_size: int,
+    objective: Objective,
     optimizer: "torch.optim.Optimizer",
     schedule: "torch.optim.lr_scheduler.LRScheduler",
+    after_step: Callable[[], None] | None,
 ) -> float:
     """One pass over the rows; gives the mean loss."""
-    import torch
-
     module.train()
     total = 0.0
-    batches = _batches(len(order), config.batch_size)
-    for batch in batches:
+    slices = _batches(len(order), batch_size)
+    for batch in slices:
         rows = order[batch]
-        tensors = _tensors(inputs, rows)
-        output = module(*tensors)
-        loss = label_loss(output, torch.from_numpy(targets[rows]), kind)
-        if teacher is not None and config.distill > 0:
-            with torch.no_grad():
-                wanted = teacher(*tensors)
-            soft = distillation_loss(output, wanted, kind, config.temperature)
-            loss = (1 - config.distill) * loss + config.distill * soft
+        loss = objective(module, _tensors(inputs, rows), rows)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
+        if after_step is not None:
+            after_step()
         total += loss.item()
-    return total / len(batches)
+    return total / len(slices)
+
+
+def _usual_rate(module: "torch.nn.Module") -> float:
+    attention = any("Attention" in type(part).__name__ for part in module.modules())
+    return 5e-5 if attention else 1e-3
 
 
 def _batches(rows: int, size: int) -> list[slice]:

@@ -48,6 +48,15 @@ class Measure:
         The tolerance is absolute, but a share of the reference for the errors of a regression
         (RMSE, MAE, ...), which have the unit of the label.
         """
-        relative = not self.classes and not self.higher_is_better
-        allowed = tolerance * abs(reference) if relative else tolerance
+        allowed = tolerance * abs(reference) if self._relative else tolerance
         return self.gain(value, reference) >= -allowed - 1e-12
+
+    def describe(self, tolerance: float) -> str:
+        """A tolerance in words: `0.005 roc_auc`, or `0.5 % of its rmse`."""
+        if self._relative:
+            return f"{100 * tolerance:g} % of its {self.metric}"
+        return f"{tolerance:g} {self.metric}"
+
+    @property
+    def _relative(self) -> bool:
+        return not self.classes and not self.higher_is_better

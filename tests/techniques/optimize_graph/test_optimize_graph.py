@@ -116,8 +116,8 @@ def test_a_gpu_target_computes_on_the_gpu(make: Any, cancer: Dataset):
 
     source, _ = make(DecisionTreeClassifier(max_depth=3), cancer)
     info = read(source)
-    assert _runtime(info, PROFILES["gpu"]).options == {"device": "gpu"}
-    assert _runtime(info, PROFILES["cloud-cpu"]).options == {}
+    assert _runtime(info, PROFILES["gpu"], OptimizeGraphConfig()).options == {"device": "gpu"}
+    assert _runtime(info, PROFILES["cloud-cpu"], OptimizeGraphConfig()).options == {}
 
 
 def test_conformance_foreign_onnx(cancer: Dataset, tmp_path: Path, conformance: ModuleType):

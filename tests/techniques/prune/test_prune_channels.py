@@ -1,6 +1,7 @@
 """Pruning of torch modules."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,25 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from techniques.prune import pruned_nets
 
+from trimgate.errors import NotApplicable
 from trimgate.models import ModelSource, directory, export_onnx, import_model, load_trainable
 from trimgate.techniques import Context
 from trimgate.techniques.prune import TECHNIQUE, PruneConfig, rebuild
-from trimgate.techniques.prune._channels import _kept, macs, prune_channels
-from trimgate.techniques.prune._rebuild import BUILDER, make_plan
+from trimgate.techniques.prune._channels import cut_channels, macs
+from trimgate.techniques.prune._cut import Order, TrainingLoss, rounded
+from trimgate.techniques.prune._rebuild import BUILDER
 from trimgate.training import FinetuneConfig, finetune, training_labels
 
 torch.set_num_threads(1)
 NONE = FinetuneConfig(epochs=0)
 IMAGE = torch.zeros(1, 1, 8, 8)
+
+
+def order(share: float, **said: Any) -> Order:
+    def no_loss() -> Any:
+        raise AssertionError("the loss is not needed")
+
+    return Order(share, PruneConfig(method="channels", amount=share, **said), (IMAGE,), no_loss)
 
 
 def bring(net: str, context: Context, tmp_path: Path, *, epochs: int = 0, **said: Any) -> Path:
@@ -111,10 +121,10 @@ def test_residual_network_is_reloaded_with_equal_outputs(
 def test_rebuilt_module_equals_the_pruned_one(net: str, scope: str) -> None:
     torch.manual_seed(1)
     module = getattr(pruned_nets, net)().eval()
-    small, cuts = prune_channels(module, [IMAGE], 0.4, scope=scope)
-    assert any(cut.after < cut.before for cut in cuts)
-    plan = make_plan(module, small)
-    again = rebuild(f"techniques.prune.pruned_nets:{net}", {}, plan)
+    cut = cut_channels(module, order(0.4, scope=scope))
+    small = cut.module
+    assert any(part.after < part.before for part in cut.parts)
+    again = rebuild(f"techniques.prune.pruned_nets:{net}", {}, cut.stages)
     again.load_state_dict(small.state_dict())
     images = torch.randn(5, 1, 8, 8)
     with torch.inference_mode():
@@ -133,9 +143,9 @@ def test_removed_channels_are_the_weakest_and_dead_ones_cost_nothing() -> None:
             layer.weight[::2] = 0
             layer.bias[::2] = 0
         module[3].weight[:, ::2] = 0
-    small, cuts = prune_channels(module, [IMAGE], 0.5)
-    assert cuts[0].after == 8
-    torch.testing.assert_close(small[0].weight, module[0].weight[1::2])
+    cut = cut_channels(module, order(0.5))
+    assert cut.parts[0].after == 8
+    torch.testing.assert_close(cut.module[0].weight, module[0].weight[1::2])
 
 
 def test_mlp_with_taylor_and_global_ranking(
@@ -199,13 +209,76 @@ def test_refuses_what_it_cannot_prune(
     assert words in conformance.check_refusal(TECHNIQUE, config, source, digit_images, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("module", "least"),
+    [(pruned_nets.resnet(64), 0.22), (pruned_nets.resnet50(64), 0.22),
+     (pruned_nets.efficientnet(32), 0.22)],
+    ids=["ResNet-18", "ResNet-50", "EfficientNet-Lite"],
+)  # fmt: skip
+@pytest.mark.parametrize("amount", [0.3, 0.5])
+def test_known_shapes_keep_multiples_of_16(module: Any, least: float, amount: float) -> None:
+    cut = cut_channels(module.eval(), order(amount))
+    assert all(part.after % 16 == 0 and part.round_to == 16 for part in cut.parts)
+    left = macs(cut.module, [IMAGE]) / macs(module, [IMAGE])
+    assert least < left < (1 - amount) ** 1.5
+
+
+@pytest.mark.parametrize("importance", ["l1", "fpgm", "batch_norm", "random", "taylor"])
+@pytest.mark.parametrize("net", ["resnet50", "efficientnet"])
+def test_criteria(net: str, importance: str) -> None:
+    torch.manual_seed(0)
+    module = getattr(pruned_nets, net)().eval()
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.weight, 0.1, 1)
+    images = torch.randn(32, 1, 8, 8)
+    loss = TrainingLoss([([images], torch.arange(32) % 10)], "logit")
+    config = PruneConfig(method="channels", amount=0.5, importance=importance)
+    made = [cut_channels(module, Order(0.5, config, (IMAGE,), lambda: loss)) for _ in range(2)]
+    again = rebuild(f"techniques.prune.pruned_nets:{net}", {}, made[0].stages)
+    again.load_state_dict(made[1].module.state_dict())
+    usual = cut_channels(module, order(0.5))
+    with torch.inference_mode():
+        assert torch.equal(again(images), made[0].module(images))
+        assert not torch.equal(usual.module(images), made[0].module(images))
+    assert [p.after for p in usual.parts] == [p.after for p in made[0].parts]
+
+
+def test_slimming_removes_the_channels_of_small_scales() -> None:
+    torch.manual_seed(0)
+    module = pruned_nets.resnet50().eval()
+    scale = module.layer2[1].bn1.weight
+    with torch.no_grad():
+        scale[::2] = 1e-3
+    cut = cut_channels(module, order(0.5, importance="batch_norm"))
+    kept = cut.module.layer2[1].bn1.weight
+    assert torch.equal(kept, scale[1::2])
+    with pytest.raises(NotApplicable, match="batch norm"):
+        cut_channels(
+            torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Linear(16, 2)).eval(),
+            replace(order(0.5, importance="batch_norm"), example=(torch.zeros(1, 4),)),
+        )
+
+
+def test_ratios_of_single_layers(digit_images: Context, conformance: Any, tmp_path: Path) -> None:
+    source = bring("cnn", digit_images, tmp_path)
+    config = PruneConfig(method="channels", ratios={"3": 0.5}, finetune=NONE)
+    info = conformance.check(TECHNIQUE, config, source, digit_images, tmp_path)
+    left = {p["layer"]: (p["before"], p["after"]) for p in info.notes["prune"]["layers"]}
+    assert left == {"0": (16, 16), "3": (32, 16), "6": (32, 32)}
+    wrong = PruneConfig(method="channels", ratios={"4": 0.5}, finetune=NONE)
+    words = conformance.check_refusal(TECHNIQUE, wrong, source, digit_images, tmp_path)
+    assert "'4'" in words
+    assert "its layers are 0, 1, 3, 6" in words
+
+
 @given(
     st.integers(1, 2048), st.floats(0.01, 0.99), st.sampled_from([1, 4, 8, 16]),
     st.sampled_from([1, 2, 4, 8]),
 )  # fmt: skip
 def test_kept_channels_are_a_multiple(size: int, amount: float, round_to: int, blocks: int) -> None:
     channels = size * blocks
-    kept, multiple = _kept(channels, channels * (1 - amount), round_to, blocks)
+    kept, multiple = rounded(channels, channels * (1 - amount), round_to, blocks)
     assert 1 <= kept <= channels
     assert kept == channels or (kept % multiple == 0 and kept % blocks == 0)
     assert multiple <= round_to

@@ -1,6 +1,7 @@
 """Pruning of tree ensembles."""
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import xgboost
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
+    ExtraTreesClassifier,
     ExtraTreesRegressor,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
@@ -24,6 +27,7 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from trimgate.judge import metrics
 from trimgate.models import directory, export_onnx, load_trainable
@@ -167,6 +171,137 @@ def test_refit_trains_shallower_trees(
     assert max(tree.get_depth() for tree in pruned.estimators_) <= 4
 
 
+FITTED = {
+    "tree": DecisionTreeClassifier(random_state=0),
+    "forest": RandomForestClassifier(n_estimators=20, random_state=0),
+    "extra trees": ExtraTreesClassifier(n_estimators=20, random_state=0),
+    "gradient boosting": GradientBoostingClassifier(n_estimators=30, max_depth=5, random_state=0),
+    "pipeline": make_pipeline(
+        StandardScaler(), RandomForestClassifier(n_estimators=20, random_state=0)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("said", [{"method": "depth"}, {"method": "cost_complexity"}])
+def test_fitted_trees_lose_branches(
+    name: str, said: dict[str, Any], cancer: Context, bring: Any, matrix: Any, conformance: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    model = FITTED[name].fit(matrix(cancer.train), cancer.train.labels)
+    source = bring(model, cancer.train)
+    config = PruneConfig(tolerance=0.02, max_loss_rise=0.2, **said)
+    info = conformance.check(TECHNIQUE, config, source, cancer, tmp_path)
+    notes = info.notes["prune"]
+    assert notes["leaves_after"] < notes["leaves_before"]
+    assert notes["trees_after"] == notes["trees_before"]
+    assert notes["metric_after"] == pytest.approx(value(tmp_path / "first", cancer), abs=1e-6)
+    assert notes["metric_after"] >= notes["metric_before"] - 0.02 - 1e-9
+    pruned = load_trainable(tmp_path / "first", info)
+    if said["method"] == "depth":
+        trees = find(pruned, info).trees()
+        assert max(tree.max_depth for tree in trees) == notes["depth"]
+    changes = export_onnx(pruned, info, cancer.validation, tmp_path / "model.onnx")
+    assert changes["notes"]["optimize_graph"]["parity"]["agreement"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        DecisionTreeRegressor(random_state=0),
+        RandomForestRegressor(n_estimators=5, random_state=0),
+        ExtraTreesRegressor(n_estimators=5, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_cut_tree_is_the_tree_that_training_would_have_stopped_at(
+    model: Any, diabetes: Context, bring: Any, matrix: Any, tmp_path: Path
+) -> None:
+    rows = matrix(diabetes.train)
+    source = bring(model.fit(rows, diabetes.train.labels), diabetes.train)
+    for said, same in (
+        ({"method": "depth", "depth": 3}, {"max_depth": 3}),
+        ({"method": "cost_complexity", "alpha": 60.0}, {"ccp_alpha": 60.0}),
+    ):
+        if isinstance(model, ExtraTreesRegressor) and "max_depth" in same:
+            continue  # draws its thresholds in another order
+        out = tmp_path / said["method"]
+        info = TECHNIQUE.apply(source, out, PruneConfig(**said), diabetes)
+        pruned = load_trainable(out, info)
+        other = clone(model).set_params(**same).fit(rows, diabetes.train.labels)
+        if "max_depth" in same and not isinstance(model, DecisionTreeRegressor):
+            # the same draws by chance do not happen below a cut; the first levels are the same
+            assert max(tree.max_depth for tree in find(pruned, info).trees()) == 3
+            continue
+        if hasattr(other, "tree_"):
+            assert pruned.tree_.node_count == other.tree_.node_count
+        np.testing.assert_allclose(pruned.predict(rows), other.predict(rows))
+
+
+def test_boosting_regression_collapses_to_means(
+    diabetes: Context, bring: Any, matrix: Any, tmp_path: Path
+) -> None:
+    model = GradientBoostingRegressor(n_estimators=1, max_depth=4, random_state=0)
+    rows = matrix(diabetes.train)
+    source = bring(model.fit(rows, diabetes.train.labels), diabetes.train)
+    config = PruneConfig(method="depth", depth=2)
+    info = TECHNIQUE.apply(source, tmp_path / "out", config, diabetes)
+    other = clone(model).set_params(max_depth=2).fit(rows, diabetes.train.labels)
+    pruned = load_trainable(tmp_path / "out", info)
+    np.testing.assert_allclose(pruned.predict(rows), other.predict(rows))
+    assert info.notes["prune"]["leaves_after"] == 4
+
+
+@pytest.mark.parametrize("kind", ["histogram", "lightgbm", "xgboost"])
+def test_other_boosters_are_trained_again_at_a_depth(
+    kind: str, cancer: Context, bring: Any, matrix: Any, conformance: Any, tmp_path: Path
+) -> None:
+    model = {
+        "histogram": HistGradientBoostingClassifier(max_iter=15, random_state=0),
+        "lightgbm": lightgbm.LGBMClassifier(n_estimators=15, verbose=-1, n_jobs=1),
+        "xgboost": xgboost.XGBClassifier(n_estimators=15, n_jobs=1),
+    }[kind]
+    source = bring(model.fit(matrix(cancer.train), cancer.train.labels), cancer.train)
+    config = PruneConfig(method="depth", depth=2)
+    if kind == "xgboost":  # its file does not say how it was trained
+        words = conformance.check_refusal(TECHNIQUE, config, source, cancer, tmp_path)
+        assert "hyper-parameters" in words
+        return
+    info = conformance.check(TECHNIQUE, config, source, cancer, tmp_path)
+    assert info.notes["prune"]["depth"] == 2
+    assert info.notes["prune"]["leaves_after"] <= 4 * 15
+
+
+def test_refusals_of_branches(
+    cancer: Context, diabetes: Context, bring: Any, matrix: Any, conformance: Any, tmp_path: Path
+) -> None:
+    model = HistGradientBoostingClassifier(max_iter=5, random_state=0)
+    source = bring(model.fit(matrix(cancer.train), cancer.train.labels), cancer.train)
+    simpler = PruneConfig(method="cost_complexity")
+    assert "impurity" in conformance.check_refusal(TECHNIQUE, simpler, source, cancer, tmp_path)
+    tree = DecisionTreeRegressor(max_depth=3, random_state=0)
+    tree.fit(matrix(diabetes.train), diabetes.train.labels)
+    shutil.rmtree(source)
+    source = bring(tree, diabetes.train)
+    for config, words in (
+        (PruneConfig(method="trees"), "single tree"),
+        (PruneConfig(method="depth", depth=3), "deeper than 3"),
+        (PruneConfig(method="cost_complexity", alpha=1e-9), "so little"),
+        (PruneConfig(method="heads"), "sklearn"),
+    ):
+        assert words in conformance.check_refusal(TECHNIQUE, config, source, diabetes, tmp_path)
+
+
+def test_a_single_tree_is_simplified_by_default(
+    cancer: Context, bring: Any, matrix: Any, tmp_path: Path
+) -> None:
+    model = DecisionTreeClassifier(random_state=0)
+    source = bring(model.fit(matrix(cancer.train), cancer.train.labels), cancer.train)
+    info = TECHNIQUE.apply(source, tmp_path / "out", PruneConfig(tolerance=0.02), cancer)
+    assert info.notes["prune"]["method"] == "cost_complexity"
+    assert info.notes["prune"]["alpha"] > 0
+
+
 def test_named_columns_and_early_stopping_survive(
     cancer: Context, bring: Any, conformance: Any, tmp_path: Path
 ) -> None:
@@ -198,6 +333,7 @@ def test_refuses_when_every_tree_is_needed(
         TECHNIQUE, PruneConfig(tolerance=0.0), source, diabetes, tmp_path
     )
     assert "20 trees" in words
+    assert "0 % of its rmse" in words
 
 
 def test_refuses_to_train_a_bare_booster_again(

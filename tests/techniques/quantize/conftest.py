@@ -9,7 +9,7 @@ import pytest
 from trimgate.data.dataset import Dataset
 from trimgate.models.directory import ModelInfo, RuntimeChoice, TensorSpec, seal, writing
 from trimgate.targets import PROFILES
-from trimgate.techniques import Context
+from trimgate.techniques import Context, get, parse_step
 
 
 @pytest.fixture(scope="session")
@@ -214,3 +214,55 @@ def context() -> Any:
         return Context(data[0], data[1], "accuracy", PROFILES[target], seed=0)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def torch_net(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Trains a module of `quantized_nets` for a moment and imports it."""
+    import torch
+    from safetensors.torch import save_file
+
+    from trimgate.models import ModelSource, import_model
+    from trimgate.models._trainable import build_module
+
+    made: dict[str, Path] = {}
+
+    def make(name: str, rows: Dataset, epochs: int = 6, **arguments: Any) -> Path:
+        if name in made:
+            return made[name]
+        torch.manual_seed(0)
+        torch.set_num_threads(1)
+        builder = f"techniques.quantize.quantized_nets:{name}"
+        module = build_module(builder, arguments).train()
+        values = list(rows.features.values())
+        stacked = values[0] if len(values) == 1 else np.stack(values, axis=1)
+        features = torch.from_numpy(stacked.astype(np.float32))
+        labels = torch.from_numpy(rows.labels)
+        optimizer = torch.optim.Adam(module.parameters(), 5e-3)
+        for _ in range(epochs):
+            for batch in torch.randperm(len(labels)).split(64):
+                optimizer.zero_grad()
+                loss = torch.nn.functional.cross_entropy(module(features[batch]), labels[batch])
+                loss.backward()
+                optimizer.step()
+        folder = tmp_path_factory.mktemp(name)
+        save_file(module.state_dict(), folder / "net.safetensors")
+        source = ModelSource(
+            path=folder / "net.safetensors", builder=builder, builder_arguments=arguments, name=name
+        )
+        import_model(source, rows, folder / "model")
+        made[name] = folder / "model"
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def text_onnx(
+    text_model: Path, text_context: Context, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny BERT with its ONNX form, not fused."""
+    out = tmp_path_factory.mktemp("text_onnx") / "model"
+    step = parse_step({"technique": "optimize_graph"})
+    get("optimize_graph").apply(text_model, out, step, text_context)
+    return out

@@ -1,5 +1,6 @@
 """Small real models and tables, brought in as a user would."""
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +9,17 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_diabetes
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.model_selection import train_test_split
+from techniques.select_features import feature_nets
 
 from trimgate.data.dataset import Dataset
 from trimgate.models import ModelSource, import_model
 from trimgate.targets import Target
 from trimgate.techniques import Context
+from trimgate.training import FinetuneConfig, finetune
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -79,3 +84,54 @@ def bring(tmp_path: Path) -> Callable[[Any, Dataset], Path]:
 @pytest.fixture
 def matrix() -> Callable[[Dataset], Any]:
     return lambda rows: np.column_stack(list(rows.features.values()))
+
+
+@pytest.fixture(scope="session")
+def wine() -> Context:
+    data = load_wine()
+    columns = {str(name): data.data[:, i] for i, name in enumerate(data.feature_names)}
+    return _context(columns, data.target.astype(np.int64), "log_loss")
+
+
+@pytest.fixture(scope="session")
+def planted() -> Context:
+    """Four features tell of the label; one of them twice, and six are noise."""
+    generator = np.random.default_rng(1)
+    rows = 900
+    told = {name: generator.normal(size=rows) for name in ("a", "b", "c", "d")}
+    odds = 3 * told["a"] - 2.5 * told["b"] + 2 * told["c"] + 1.5 * told["d"]
+    noise = {f"noise_{i}": generator.normal(size=rows) for i in range(6)}
+    columns = {**noise, **told, "a_again": 2 * told["a"] + 1e-3 * generator.normal(size=rows)}
+    labels = (odds + generator.logistic(size=rows) > 0).astype(np.int64)
+    return _context(columns, labels, "roc_auc")
+
+
+@pytest.fixture
+def bring_module(tmp_path: Path) -> Callable[..., Path]:
+    """Trains a net of `feature_nets` for some epochs, saves its weights and imports them."""
+
+    def imported(net: str, context: Context, epochs: int = 8, **arguments: Any) -> Path:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        module = getattr(feature_nets, net)(**arguments)
+        rows = np.stack(list(context.train.features.values()), axis=1).astype(np.float32)
+        regression = context.train.labels.dtype.kind == "f"
+        targets = context.train.labels.astype(np.float32 if regression else np.int64)
+        if epochs:
+            settings = FinetuneConfig(epochs=epochs, learning_rate=1e-2, patience=epochs)
+            kind = "value" if regression else "logit"
+            later = itertools.count()  # the last epoch is the best
+            finetune(
+                module, [rows], targets, settings, kind=kind, validate=lambda _: float(next(later))
+            )
+        file = tmp_path / f"{net}.safetensors"
+        save_file(module.state_dict(), str(file))
+        source = ModelSource(
+            path=file,
+            builder=f"techniques.select_features.feature_nets:{net}",
+            builder_arguments=arguments,
+        )
+        import_model(source, context.train, tmp_path / f"{net}-source")
+        return tmp_path / f"{net}-source"
+
+    return imported

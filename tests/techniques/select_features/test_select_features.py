@@ -24,7 +24,7 @@ from trimgate.judge import metrics
 from trimgate.models import ModelSource, directory, import_model, load_trainable
 from trimgate.techniques import Context
 from trimgate.techniques.select_features import TECHNIQUE, SelectFeaturesConfig
-from trimgate.techniques.select_features._technique import grid
+from trimgate.techniques.select_features._search import grid
 from trimgate.training import estimator_scores
 
 
@@ -180,7 +180,7 @@ def test_the_order_of_the_table_is_kept(
     "config",
     [
         SelectFeaturesConfig(method="mutual_information", keep=0.5),
-        SelectFeaturesConfig(importance="model", keep=4),
+        SelectFeaturesConfig(method="model", keep=4),
         SelectFeaturesConfig(keep="auto", tolerance=0.02),
     ],
 )

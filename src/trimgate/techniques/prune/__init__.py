@@ -1,4 +1,9 @@
-"""Prune: fewer and shallower trees, or fewer channels of a torch module."""
+"""Prune.
+
+A tree model gets fewer trees, shallower ones, or ones with fewer branches. A torch module loses
+channels, attention heads, feed-forward neurons or whole layers, which makes it faster, or single
+weights, which makes only its compressed file smaller; then it is trained to recover.
+"""
 
 from trimgate.techniques.prune._config import PruneConfig
 from trimgate.techniques.prune._ensembles import find as find_ensemble

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trimgate.errors import MissingExtra, NotApplicable
+from trimgate.techniques.prune._cut import Cut, Order, Part, output_of, rounded
+from trimgate.techniques.prune._rebuild import make_stage
 
 if TYPE_CHECKING:
     import torch
@@ -33,59 +35,35 @@ _KNOWN = (
 
 
 @dataclass(frozen=True)
-class LayerCut:
-    """What was kept of one group of layers that share their channels.
-
-    Attributes:
-        layer: Name of the group's first layer.
-        before: Its channels.
-        after: Its channels now.
-        round_to: The multiple that could be kept.
-    """
-
-    layer: str
-    before: int
-    after: int
-    round_to: int
-
-
-@dataclass(frozen=True)
 class _Group:
     """Layers that must lose the same channels."""
 
     root: "torch.nn.Module"
     function: Any
-    name: str
+    names: tuple[str, ...]
     blocks: int
     importance: "torch.Tensor"
+
+    @property
+    def name(self) -> str:
+        return self.names[0]
 
     @property
     def channels(self) -> int:
         return len(self.importance) * self.blocks
 
 
-def prune_channels(
-    module: "torch.nn.Module",
-    example: "Sequence[torch.Tensor]",
-    amount: float,
-    *,
-    scope: str = "layer",
-    importance: str = "magnitude",
-    round_to: int = 16,
-) -> "tuple[torch.nn.Module, list[LayerCut]]":
+def cut_channels(module: "torch.nn.Module", order: Order) -> Cut:
     """Removes whole channels from a copy of a module; its output keeps its shape.
 
-    Args:
-        module: In evaluation mode; for `taylor` with the gradients of a loss in its parameters.
-        example: Positional arguments of a forward call.
-        amount: Share of the channels to remove.
-        scope: `layer` or `global`.
-        importance: `magnitude` (L2 norm over the group, Fang et al., 2023, arXiv:2301.12900)
-            or `taylor` (Molchanov et al., 2019, arXiv:1906.10771).
-        round_to: A layer keeps a multiple of so many channels, or of 8, 4 or 1 if it has few.
+    Importance is measured over the whole group of layers that lose a channel together:
+    `magnitude` and `l1` (Fang et al., 2023, arXiv:2301.12900), `taylor` (Molchanov et al., 2019,
+    arXiv:1906.10771), `fpgm` (He et al., 2019, arXiv:1811.00250) and `batch_norm` (Liu et al.,
+    2017, arXiv:1708.06519).
 
-    Returns:
-        The smaller module, and what was kept where.
+    Args:
+        module: In evaluation mode.
+        order: How much, and by which importance.
 
     Raises:
         NotApplicable: The module has layers or a forward function that cannot be pruned.
@@ -94,24 +72,38 @@ def prune_channels(
 
     _check_layers(module)
     pruning = _torch_pruning()
+    example, config = order.example, order.config
+    if order.importance == "taylor":
+        order.loss().accumulate(module)
     small = _copy_with_gradients(module)
-    expected = _output_shape(module, example)
+    module.zero_grad()
+    expected = output_of(module, example).shape
     try:
         graph = pruning.DependencyGraph().build_dependency(small, example_inputs=tuple(example))
-        groups = list(_groups(pruning, graph, small, importance))
+        groups = list(_groups(pruning, graph, small, order))
     # the tracer fails in as many ways as there are ways to write forward
     except Exception as error:
         raise NotApplicable(
             f"the module's layers cannot be traced ({_first_line(error)})"
         ) from error
-    threshold = _threshold(groups, amount) if scope == "global" else None
-    cuts = []
+    if not groups and order.importance == "batch_norm":
+        raise NotApplicable(
+            "no channels of the module have a batch norm to rank them by",
+            key="prune.importance",
+            mend="use magnitude",
+        )
+    in_order = [name for name, _ in module.named_modules()]
+    order.check_names(sorted((n for group in groups for n in group.names), key=in_order.index))
+    share = order.left_of(sum(group.channels for group in groups)) if groups else 1.0
+    threshold = _threshold(groups, 1 - share) if config.scope == "global" else None
+    parts = []
     for group in groups:
-        wanted = len(group.importance) * (1 - amount)
+        named = next((name for name in group.names if name in config.ratios), group.name)
+        wanted = order.sizes.get(group.name, group.channels) * (1 - order.share_of(named))
         if threshold is not None:
-            wanted = float((_normalized(group.importance) > threshold).sum())
-        kept, multiple = _kept(group.channels, wanted * group.blocks, round_to, group.blocks)
-        cuts.append(LayerCut(group.name, group.channels, kept, multiple))
+            wanted = float((_normalized(group.importance) > threshold).sum()) * group.blocks
+        kept, multiple = rounded(group.channels, wanted, config.round_to, group.blocks)
+        parts.append(Part(group.name, group.channels, kept, multiple))
         removed = (group.channels - kept) // group.blocks
         if not removed:
             continue
@@ -121,15 +113,9 @@ def prune_channels(
         graph.get_pruning_group(group.root, group.function, sorted(indices)).prune()
     for parameter in small.parameters():
         parameter.grad = None
-    order = [name for name, _ in module.named_modules()]
-    cuts.sort(key=lambda cut: order.index(cut.layer))
-    if all(cut.after == cut.before for cut in cuts):
-        raise NotApplicable(
-            f"no layer has channels of which the share {amount} could be removed",
-            key="prune.amount",
-        )
+    parts.sort(key=lambda part: in_order.index(part.layer))
     try:
-        shape = _output_shape(small, example)
+        shape = output_of(small, example).shape
     except RuntimeError as error:
         raise NotApplicable(
             "the module's forward function relies on the sizes of its layers "
@@ -137,8 +123,10 @@ def prune_channels(
             mend="use flatten or view(len(x), -1) there instead of fixed sizes",
         ) from error
     if shape != expected:
-        raise NotApplicable(f"pruning would change the output from {expected} to {shape}")
-    return small, cuts
+        raise NotApplicable(
+            f"pruning would change the output from {tuple(expected)} to {tuple(shape)}"
+        )
+    return Cut(small, parts, [make_stage(module, small)])
 
 
 def macs(module: "torch.nn.Module", example: "Sequence[torch.Tensor]") -> int:
@@ -173,16 +161,21 @@ def parameters(module: "torch.nn.Module") -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _groups(
-    pruning: Any, graph: Any, module: "torch.nn.Module", importance: str
-) -> Iterator[_Group]:
+def _groups(pruning: Any, graph: Any, module: "torch.nn.Module", order: Order) -> Iterator[_Group]:
     """The groups of layers that may lose channels, with the importance of each channel."""
     import torch
 
     measures = {
-        "magnitude": pruning.importance.GroupMagnitudeImportance(p=2),
-        "taylor": pruning.importance.GroupTaylorImportance(),
+        "magnitude": lambda: pruning.importance.GroupMagnitudeImportance(p=2),
+        "l1": lambda: pruning.importance.GroupMagnitudeImportance(p=1),
+        "taylor": pruning.importance.GroupTaylorImportance,
+        "fpgm": pruning.importance.FPGMImportance,
+        "batch_norm": pruning.importance.BNScaleImportance,
+        # only to learn which channels there are
+        "random": lambda: pruning.importance.GroupMagnitudeImportance(p=2),
     }
+    measure = measures[order.importance]()
+    generator = torch.Generator().manual_seed(order.seed)
     names = {layer: name for name, layer in module.named_modules()}
     roots = (torch.nn.modules.conv._ConvNd, torch.nn.Linear)
     outputs = _output_layers(graph, roots)
@@ -190,17 +183,20 @@ def _groups(
         touched = [item.dep.target.module for item in group]
         if any(layer in outputs for layer in touched if _loses_outputs(graph, group, layer)):
             continue
-        scores = measures[importance](group)
+        scores = measure(group)
         if scores is None:
             continue
+        if order.importance == "random":
+            scores = torch.rand(len(scores), generator=generator)
         blocks = max((_blocks(layer) for layer in touched), default=1)
         root = group[0].dep.target.module
         if len(scores) % blocks:
             continue
+        losing = [layer for layer in touched if _loses_outputs(graph, group, layer)]
         yield _Group(
             root,
             group[0].dep.handler,
-            names[root],
+            tuple(dict.fromkeys(names[layer] for layer in [root, *losing] if layer in names)),
             blocks,
             scores.detach().view(blocks, -1).mean(dim=0).cpu(),
         )
@@ -241,23 +237,6 @@ def _output_layers(graph: Any, kinds: tuple[type, ...]) -> list[Any]:
     ]
 
 
-def _kept(channels: int, wanted: float, round_to: int, blocks: int) -> tuple[int, int]:
-    """How many channels to keep, and the multiple that this is of.
-
-    The largest multiple is taken with which some, but not all, channels can be removed.
-    """
-    if wanted >= channels:
-        return channels, 1
-    for multiple in (16, 8, 4, 1):
-        step = math.lcm(multiple, blocks)
-        if multiple > round_to:
-            continue
-        kept = max(step, math.floor(wanted / step + 0.5) * step)
-        if kept < channels:
-            return kept, multiple
-    return channels, 1
-
-
 def _normalized(importance: "torch.Tensor") -> "torch.Tensor":
     """Importance that can be compared between layers of different sizes."""
     return importance / importance.mean().clamp_min(1e-12)
@@ -267,6 +246,8 @@ def _threshold(groups: Sequence[_Group], amount: float) -> float:
     """The importance below which the given share of all channels lies."""
     import torch
 
+    if amount <= 0:
+        return -math.inf
     everything = torch.cat([_normalized(g.importance).repeat(g.blocks) for g in groups])
     rank = min(len(everything) - 1, max(0, round(len(everything) * amount) - 1))
     return float(everything.sort().values[rank])
@@ -289,13 +270,6 @@ def _copy_with_gradients(module: "torch.nn.Module") -> "torch.nn.Module":
         new.requires_grad_(True)
         new.grad = None if old.grad is None else old.grad.clone()
     return small
-
-
-def _output_shape(module: "torch.nn.Module", example: "Sequence[torch.Tensor]") -> tuple[int, ...]:
-    import torch
-
-    with torch.inference_mode():
-        return tuple(module(*example).shape)
 
 
 def _torch_pruning() -> Any:

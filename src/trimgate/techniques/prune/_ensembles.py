@@ -64,6 +64,32 @@ class Ensemble(ABC):
         return sum(math.log2(leaves) + 1 for leaves in self.leaves())
 
 
+class Fitted(Ensemble):
+    """Made of fitted trees of scikit-learn, each of which can be changed."""
+
+    @abstractmethod
+    def _estimators(self, last: Any) -> list[Any]:
+        """The estimators that have the trees, in order."""
+
+    def trees(self) -> list[Any]:
+        """The `sklearn.tree._tree.Tree` of each."""
+        return [estimator.tree_ for estimator in self._estimators(self.last)]
+
+    def leaves(self) -> list[int]:
+        return [int(tree.n_leaves) for tree in self.trees()]
+
+    def with_trees(self, trees: Sequence[Any]) -> "Fitted":
+        """The same ensemble of other trees.
+
+        Args:
+            trees: One for each of `trees()`.
+        """
+        last = copy.deepcopy(self.last)
+        for estimator, tree in zip(self._estimators(last), trees, strict=True):
+            estimator.tree_ = tree
+        return type(self)(_with_last(self.model, last), self.info)
+
+
 class _Staged(Ensemble):
     """Boosting of scikit-learn: staged predictions come from one pass."""
 
@@ -78,15 +104,15 @@ class _Staged(Ensemble):
                 yield np.asarray(scores)
 
 
-class GradientBoosting(_Staged):
+class GradientBoosting(_Staged, Fitted):
     """GradientBoostingClassifier and -Regressor."""
+
+    def _estimators(self, last: Any) -> list[Any]:
+        return list(last.estimators_.ravel())
 
     @property
     def size(self) -> int:
         return len(self.last.estimators_)
-
-    def leaves(self) -> list[int]:
-        return [int(tree.tree_.n_leaves) for tree in self.last.estimators_.ravel()]
 
     def _cut(self, last: Any, size: int) -> Any:
         last.estimators_ = last.estimators_[:size]
@@ -171,15 +197,29 @@ class Lightgbm(Ensemble):
         return last
 
 
-class Forest(Ensemble):
+class SingleTree(Fitted):
+    """DecisionTreeClassifier and -Regressor."""
+
+    def _estimators(self, last: Any) -> list[Any]:
+        return [last]
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def _cut(self, last: Any, size: int) -> Any:
+        return last
+
+
+class Forest(Fitted):
     """RandomForest and ExtraTrees: the mean of its trees, which may be taken in any order."""
+
+    def _estimators(self, last: Any) -> list[Any]:
+        return list(last.estimators_)
 
     @property
     def size(self) -> int:
         return len(self.last.estimators_)
-
-    def leaves(self) -> list[int]:
-        return [int(tree.tree_.n_leaves) for tree in self.last.estimators_]
 
     def _cut(self, last: Any, size: int) -> Any:
         last.estimators_ = last.estimators_[:size]
@@ -259,6 +299,8 @@ def find(model: Any, info: ModelInfo) -> Ensemble:
             return HistGradientBoosting(model, info)
         if name.startswith(("RandomForestC", "RandomForestR", "ExtraTreesC", "ExtraTreesR")):
             return Forest(model, info)
+        if name.startswith(("DecisionTree", "ExtraTreeC", "ExtraTreeR")):
+            return SingleTree(model, info)
     if package == "xgboost":
         ensemble = Xgboost(model, info)
         booster = "dart" if '"name":"dart"' in ensemble._booster.save_config() else ""

@@ -1,43 +1,76 @@
 """Pruning a torch module and recovering its accuracy."""
 
-import copy
+import functools
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import NotApplicable
-from trimgate.models import build_inputs, sample_rows
+from trimgate.models import build_inputs
 from trimgate.models.directory import ModelInfo
 from trimgate.techniques._base import Context
-from trimgate.techniques.prune._channels import LayerCut, macs, parameters, prune_channels
+from trimgate.techniques.prune._channels import cut_channels, macs, parameters
 from trimgate.techniques.prune._config import PruneConfig
-from trimgate.techniques.prune._rebuild import BUILDER, make_plan
-from trimgate.training import Measure, finetune, label_loss, module_scores, training_labels
+from trimgate.techniques.prune._cut import Cut, Order, TrainingLoss
+from trimgate.techniques.prune._layers import cut_layers
+from trimgate.techniques.prune._rebuild import Stage
+from trimgate.techniques.prune._weights import cut_weights, hold, sparsity_notes
+from trimgate.techniques.prune._width import cut_heads, cut_heads_and_neurons, cut_neurons
+from trimgate.training import FinetuneReport, Measure, finetune, module_scores, training_labels
 
 if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger("trimgate.techniques.prune")
 
-_TAYLOR_ROWS = 512
 _HELD = 8  # one row in so many tells the best epoch of a fine-tuning
+
+_CUTS: "dict[str, Callable[[torch.nn.Module, Order], Cut]]" = {
+    "channels": cut_channels,
+    "weights": cut_weights,
+    "heads": cut_heads,
+    "ffn": cut_neurons,
+    "heads_and_ffn": cut_heads_and_neurons,
+    "layers": cut_layers,
+}
+
+
+@dataclass(frozen=True)
+class _Pruned:
+    """A module after all of the cuts and the training.
+
+    Attributes:
+        cut: The last cut; its module is trained.
+        before: By the name of each part, how many channels, heads, ... there were at first.
+        stages: How `rebuild` makes it.
+        untrained: The metric after the last cut, before the last training.
+        reports: Of each training.
+    """
+
+    cut: Cut
+    before: dict[str, int]
+    stages: list[Stage]
+    untrained: float
+    reports: list[FinetuneReport]
 
 
 def prune_module(
     module: "torch.nn.Module", info: ModelInfo, config: PruneConfig, context: Context
-) -> "tuple[torch.nn.Module, dict[str, Any], dict[str, Any]]":
-    """Removes channels and fine-tunes what is left, with the unpruned module as the teacher.
+) -> "tuple[torch.nn.Module, list[Stage], dict[str, Any]]":
+    """Makes a module smaller and fine-tunes it, with the unpruned module as the teacher.
 
     Args:
         module: The user's module in evaluation mode.
         info: Its record.
-        config: The parameters of the step.
+        config: The parameters of the step; its method is not `auto`.
         context: Training rows, validation rows and the primary metric.
 
     Returns:
-        The smaller module, the arguments with which `rebuild` makes it, and the notes.
+        The smaller module, how `rebuild` makes it, and the notes.
 
     Raises:
         NotApplicable: The module cannot be pruned, or no share of `amounts` is good enough.
@@ -51,55 +84,104 @@ def prune_module(
     def score(candidate: "torch.nn.Module") -> float:
         return measure(module_scores(candidate, inputs, info, threads=threads))
 
-    example = [torch.from_numpy(np.array(inputs[spec.name][:1])) for spec in info.inputs]
+    one = build_inputs(info, context.validation.take(slice(0, 1)).features)
+    example = [torch.from_numpy(np.array(one[spec.name])) for spec in info.inputs]
+    loss = functools.cache(lambda: TrainingLoss.of(info, context))
     reference = score(module)
-    if config.importance == "taylor":
-        _accumulate_gradients(module, info, context)
-    amounts = config.amounts if config.amount == "auto" else (config.amount,)
-    for amount in sorted(amounts, reverse=True):
-        small, cuts = prune_channels(
-            module, example, amount,
-            scope=config.scope, importance=config.importance, round_to=config.round_to,
-        )  # fmt: skip
-        untrained = score(small)
-        tuned = _finetune(small, module, info, config, context)
+    amounts, explicit = _amounts(config)
+    for amount in amounts:
+        order = Order(amount, config, example, loss, context.seed)
+        made = _prune(module, order, info, context, score)
+        small = made.cut.module
         after = score(small)
-        _log.info("without %.0f %% of the channels: %.4f", 100 * amount, after)
-        good = measure.acceptable(after, reference, config.tolerance)
-        if config.amount != "auto" or good:
+        _log.info("%s without %.0f %%: %.4f", config.method, 100 * amount, after)
+        if explicit or measure.acceptable(after, reference, config.tolerance):
             break
     else:
         raise NotApplicable(
-            f"without {min(amounts):.0%} of its channels the module gets worse by more than "
-            f"{config.tolerance} {context.metric} on the validation rows",
+            f"without {min(amounts):.0%} of its {_noun(config)} the module gets worse by more than "
+            f"{measure.describe(config.tolerance)} on the validation rows",
             key="prune.tolerance",
             mend="raise it, train for more epochs, or give an amount",
         )
-    notes = {
-        "method": "channels",
+    notes: dict[str, Any] = {
+        "method": config.method,
         "amount": amount,
+        "importance": order.importance,
         "parameters_before": parameters(module),
         "parameters_after": parameters(small),
         "macs_before": macs(module, example),
         "macs_after": macs(small, example),
-        "layers": [_describe(cut) for cut in cuts],
+        "layers": [
+            {**part.describe(), "before": made.before.get(part.layer, part.before)}
+            for part in made.cut.parts
+        ],
         "metric": context.metric,
         "metric_before": reference,
-        "metric_untrained": untrained,
+        "metric_untrained": made.untrained,
         "metric_after": after,
-        "epochs": tuned["epochs"],
-        "best_epoch": tuned["best_epoch"],
+        "epochs": sum(len(report.losses) for report in made.reports),
+        "best_epoch": made.reports[-1].best_epoch,
     }
-    return small, _builder_arguments(module, small, info), notes
+    if made.cut.masks:
+        notes |= sparsity_notes(module, small, made.cut)
+    return small, made.stages, notes
+
+
+def _amounts(config: PruneConfig) -> tuple[list[float], bool]:
+    """The shares to try, the largest first; and whether the user said how much."""
+    if config.pattern:
+        kept, group = config.kept_of
+        return [1 - kept / group], True
+    if config.amount != "auto":
+        return [config.amount], True
+    if config.ratios:
+        return [0.0], True
+    return sorted(config.amounts, reverse=True), False
+
+
+def _prune(
+    module: "torch.nn.Module",
+    order: Order,
+    info: ModelInfo,
+    context: Context,
+    score: "Callable[[torch.nn.Module], float]",
+) -> _Pruned:
+    """Cuts at once, or in the steps of a schedule, and trains after each cut."""
+    config = order.config
+    steps = config.schedule.shares(1.0) if config.schedule else [1.0]
+    small, before, stages, reports = module, dict[str, int](), list[Stage](), []
+    for number, progress in enumerate(steps):
+        last = number == len(steps) - 1
+        current = Order(
+            order.amount, config, order.example, order.loss, order.seed, progress, before
+        )
+        cut = _CUTS[config.method](small, current)
+        small = cut.module
+        stages += cut.stages
+        if last and all(part.after >= before.get(part.layer, part.before) for part in cut.parts):
+            raise NotApplicable(
+                f"no layer has {_noun(config)} of which the share {order.amount:g} could be "
+                "removed",
+                key="prune.amount",
+            )
+        before = before or {part.layer: part.before for part in cut.parts}
+        untrained = score(small)
+        epochs = config.finetune.epochs if last or not config.schedule else config.schedule.epochs
+        name = f"finetune-{order.amount:g}-{number}.pt"
+        reports.append(_finetune(cut, module, info, config, context, epochs, name))
+    return _Pruned(cut, before, stages, untrained, reports)
 
 
 def _finetune(
-    small: "torch.nn.Module",
+    cut: Cut,
     teacher: "torch.nn.Module",
     info: ModelInfo,
     config: PruneConfig,
     context: Context,
-) -> dict[str, Any]:
+    epochs: int,
+    name: str,
+) -> FinetuneReport:
     """Trains on most of the training rows; the best epoch is the one on the rest of them.
 
     Not on the validation rows: the best of many epochs there would look better than it is, and
@@ -110,22 +192,20 @@ def _finetune(
     measure = Measure.of("log_loss" if info.labels else context.metric, info, held)
     inputs, watched = build_inputs(info, rows.features), build_inputs(info, held.features)
     threads = context.target.threads
-    report = finetune(
-        small,
+    return finetune(
+        cut.module,
         [inputs[spec.name] for spec in info.inputs],
         training_labels(info, rows.labels),
-        config.finetune,
+        config.finetune.model_copy(update={"epochs": context.share_of(epochs)}),
         kind="value" if info.task == "regression" else info.score_kind,
         validate=lambda m: measure(module_scores(m, watched, info, threads=threads)),
         higher_is_better=measure.higher_is_better,
         teacher=teacher,
         seed=context.seed,
         threads=threads,
+        after_step=(lambda: hold(cut.module, cut.masks)) if cut.masks else None,
+        checkpoint=context.work / name if context.work else None,
     )
-    return {
-        "epochs": len(report.losses),
-        "best_epoch": report.best_epoch,
-    }
 
 
 def _hold_out(train: Dataset, seed: int) -> tuple[Dataset, Dataset]:
@@ -142,41 +222,6 @@ def _hold_out(train: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     return train.take(~held), train.take(held)
 
 
-def _accumulate_gradients(module: "torch.nn.Module", info: ModelInfo, context: Context) -> None:
-    """Leaves the gradients of the loss on some training rows in the module's parameters."""
-    import torch
-
-    rows: Dataset = sample_rows(context.train, _TAYLOR_ROWS)
-    inputs = build_inputs(info, rows.features)
-    module.zero_grad()
-    output = module(*(torch.from_numpy(np.array(inputs[spec.name])) for spec in info.inputs))
-    targets = torch.from_numpy(training_labels(info, rows.labels))
-    kind = "value" if info.task == "regression" else info.score_kind
-    label_loss(output, targets, kind).backward()  # type: ignore[no-untyped-call]
-
-
-def _builder_arguments(
-    module: "torch.nn.Module", small: "torch.nn.Module", info: ModelInfo
-) -> dict[str, Any]:
-    """What `rebuild` needs; a module that was pruned before goes back to the user's builder."""
-    if info.builder != BUILDER:
-        return {
-            "builder": info.builder,
-            "arguments": copy.deepcopy(info.builder_arguments),
-            "plan": make_plan(module, small),
-        }
-    plan = copy.deepcopy(info.builder_arguments["plan"])
-    for name, changes in make_plan(module, small).items():
-        merged = plan.setdefault(name, {"sizes": {}, "shapes": {}})
-        merged["sizes"].update(changes["sizes"])
-        merged["shapes"].update(changes["shapes"])
-    return {**info.builder_arguments, "plan": plan}
-
-
-def _describe(cut: LayerCut) -> dict[str, Any]:
-    return {
-        "layer": cut.layer,
-        "before": cut.before,
-        "after": cut.after,
-        "round_to": cut.round_to,
-    }
+def _noun(config: PruneConfig) -> str:
+    nouns = {"ffn": "neurons", "heads_and_ffn": "heads and neurons"}
+    return nouns.get(config.method, config.method)

@@ -33,7 +33,7 @@ def store_in_half(
         What was done, for the card.
 
     Raises:
-        NotApplicable: There is no such weight, or one does not fit into float16.
+        NotApplicable: There is no such weight, or one is not finite or does not fit into float16.
     """
     import ml_dtypes
     import onnx
@@ -55,6 +55,10 @@ def store_in_half(
         values = numpy_helper.to_array(tensor)
         if values.size < _MIN_ELEMENTS:
             continue
+        if not np.isfinite(values).all():
+            raise NotApplicable(
+                f"the weight {tensor.name} holds values that are not finite", file=source
+            )
         if kind == "fp16" and np.abs(values).max() > _LARGEST_FP16:
             raise NotApplicable(
                 f"the weight {tensor.name} has values beyond what float16 holds", file=source

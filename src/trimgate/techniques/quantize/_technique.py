@@ -1,58 +1,35 @@
-"""The step `quantize`: its parameters, when it is refused, and the new model directory."""
+"""The step `quantize`: when it is refused, and the new model directory."""
 
+import importlib.util
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from trimgate import environment, runtimes
 from trimgate.errors import NotApplicable
 from trimgate.models.directory import ONNX_FILE, ModelInfo, RuntimeChoice, read, seal, writing
 from trimgate.targets import Target
-from trimgate.techniques._base import Context, StepConfig, Suggestion, Technique, child
-from trimgate.techniques.quantize import _half, _int8
+from trimgate.techniques._base import (
+    Context,
+    Form,
+    StepConfig,
+    Suggestion,
+    Technique,
+    child,
+    did,
+)
+from trimgate.techniques.quantize._config import QuantizeConfig
+from trimgate.techniques.quantize._convert import convert
 
 _CHECKED_ROWS = 32
-
-
-class QuantizeConfig(StepConfig):
-    """Parameters of the step `quantize`.
-
-    Attributes:
-        scheme: `static-int8`: INT8 arithmetic with ranges measured on training rows.
-            `dynamic-int8`: ranges are measured in every call; matrix products only.
-            `fp16`: half the size; on a CPU it is computed in float32 all the same.
-            `bf16`: half the size, computed in bfloat16; needs the runtime openvino.
-        method: How static ranges are chosen: the extremes (`minmax`), the least loss of
-            information (`entropy`), or all but the rarest values (`percentile`).
-        percentile: Share of values in percent that `percentile` keeps.
-        rows: Training rows to calibrate on.
-        per_channel: One scale for each output channel of a weight rather than one for all.
-        reduce_range: Keep weights to 7 bits. None: when the CPU has no INT8 dot product (VNNI),
-            because sums of 8-bit products saturate there.
-        exclude: Names of nodes or types of operators that stay as they are.
-    """
-
-    technique: Literal["quantize"] = "quantize"
-    scheme: Literal["static-int8", "dynamic-int8", "fp16", "bf16"] = "static-int8"
-    method: Literal["minmax", "entropy", "percentile"] = "minmax"
-    percentile: float = Field(default=99.99, gt=50, le=100)
-    rows: int = Field(default=256, ge=8)
-    per_channel: bool = True
-    reduce_range: bool | None = None
-    exclude: tuple[str, ...] = ()
-
-    def title(self) -> str:
-        """The scheme, and the calibration method where it is not the usual one."""
-        words = self.scheme.replace("-", " ").replace("int8", "INT8")
-        return words if self.method == "minmax" else f"{words} ({self.method})"
+_STATIC = ("static-int8", "qat-int8")
 
 
 class QuantizeTechnique(Technique[QuantizeConfig]):
-    """Quantizes matrix products and convolutions of the ONNX form.
+    """Quantizes matrix products and convolutions.
 
     Notes:
         Whether INT8 is faster is not decided here: a model that answers in less than about
@@ -66,18 +43,55 @@ class QuantizeTechnique(Technique[QuantizeConfig]):
     gives = "onnx"
     stage = "precision"
 
+    def form_needed(self, config: QuantizeConfig) -> Form:
+        """`trainable` for training with rounding, else `onnx`."""
+        return "trainable" if config.scheme == "qat-int8" else "onnx"
+
     def suggest(
         self, info: ModelInfo, target: Target, flags: frozenset[str]
     ) -> Sequence[Suggestion]:
-        """INT8: measured ranges for convolutions, and both ways for matrix products."""
+        """INT8: measured ranges for convolutions, and both ways for matrix products.
+
+        A search also tries the other quantizer, training, weights only, and without the layers
+        that hurt.
+        """
         if info.family in ("trees", "linear"):
             return ()
         if info.family == "other" and info.framework == "sklearn":
             return ()  # neighbours, kernels, votes: no matrix products
-        static = Suggestion({"technique": "quantize", "scheme": "static-int8"})
-        if info.family == "cnn":
-            return [static]
-        return [Suggestion({"technique": "quantize", "scheme": "dynamic-int8"}), static]
+        step: dict[str, Any] = {"technique": "quantize"}
+        if target.device == "gpu":
+            return [Suggestion({**step, "scheme": "fp16"})]
+        if info.family == "transformer":
+            # half of a small encoder's file are words; rounding them by rows costs nothing
+            step["embeddings"] = True
+        static = {**step, "scheme": "static-int8"}
+        found = [Suggestion(static)]
+        if info.family != "cnn":
+            found.insert(0, Suggestion({**step, "scheme": "dynamic-int8"}))
+        found.append(Suggestion({**static, "exclude": "auto"}, usual=False))
+        if info.family in ("cnn", "transformer") and _has_nncf():
+            found.append(Suggestion({**static, "quantizer": "nncf"}, usual=False))
+        if info.family == "transformer":
+            found.append(Suggestion({**step, "scheme": "weight-only"}, usual=False))
+        if info.framework == "torch" and info.score_kind != "label":
+            found.append(Suggestion({**step, "scheme": "qat-int8"}, usual=False))
+        return found
+
+    def order_problem(self, config: QuantizeConfig, before: Sequence[StepConfig]) -> str | None:
+        """Quantized models are not quantized again, and fused graphs not statically."""
+        if any(step.technique == "quantize" for step in before):
+            return "the model would be quantized twice"
+        if any(getattr(step, "offline", False) for step in before):
+            return "optimize_graph with offline before it left a graph that is final; put it last"
+        if any(getattr(step, "engine", None) == "auto" for step in before):
+            return "the fastest engine of another model was measured before it; put runtime last"
+        if config.scheme == "static-int8" and any(_fuses(step) for step in before):
+            return (
+                "static INT8 works on the plain graph, and optimize_graph before it fuses "
+                "operators; give it level basic, or use dynamic-int8"
+            )
+        return None
 
     def refusal(self, info: ModelInfo, config: QuantizeConfig, target: Target) -> str | None:
         """Why it cannot be quantized so, in words; or None."""
@@ -86,29 +100,32 @@ class QuantizeTechnique(Technique[QuantizeConfig]):
                 "a tree ensemble has no matrix products or convolutions to quantize; "
                 "prune it or choose another runtime"
             )
-        if any(step.get("technique") == "quantize" for step in info.recipe):
+        if did(info, "quantize"):
             return "the model is quantized already"
+        if info.runtime.cpu_flags:
+            return "the graph is final: it was optimized offline for this CPU"
         if target.device == "gpu" and config.scheme != "fp16":
             return f"{config.scheme} is for CPUs; on a GPU use fp16"
         if config.scheme == "bf16":
-            if info.runtime.name != "openvino":
+            return _no_bf16(info)
+        if config.scheme in ("dynamic-int8", "weight-only") and info.family == "cnn":
+            return f"{config.scheme} does nothing good for convolutions; use static-int8"
+        if config.scheme == "qat-int8":
+            if info.framework != "torch":
                 return (
-                    f"the runtime {info.runtime.name} has no bfloat16 arithmetic on the CPU; "
-                    "put the step runtime with engine openvino and precision bf16 before"
+                    "training with rounding needs the torch form of the model; "
+                    f"this one is there as {info.framework}"
                 )
-            if not environment.has_bfloat16():
-                return (
-                    f"this CPU ({environment.cpu_model()}) has no bfloat16 instructions "
-                    "(avx512_bf16 or amx_bf16), so it would be emulated and slow"
-                )
-        if config.scheme == "dynamic-int8" and info.family == "cnn":
-            return "dynamic INT8 makes convolutions several times slower; use static-int8"
+            if info.score_kind == "label":
+                return "a module that puts out labels cannot be fine-tuned"
+        if config.quantizer == "nncf" and not _has_nncf():
+            return "the Python package nncf is not installed (extra: nncf)"
         return None
 
     def apply(self, source: Path, out: Path, config: QuantizeConfig, context: Context) -> ModelInfo:
         """Makes the quantized model (see `Technique.apply`)."""
         parent = read(source)
-        if not parent.has_onnx:
+        if self.form_needed(config) == "onnx" and not parent.has_onnx:
             raise NotApplicable(
                 "the model has no ONNX form yet", file=source, mend="put optimize_graph before"
             )
@@ -120,43 +137,39 @@ class QuantizeTechnique(Technique[QuantizeConfig]):
         runtime = parent.runtime if served else RuntimeChoice(name="onnxruntime")
         if config.scheme == "bf16":
             runtime = runtime.model_copy(update={"precision": "bf16"})
+        parent_served = parent.model_copy(update={"runtime": runtime})
         with writing(out) as partial, tempfile.TemporaryDirectory() as scratch:
-            target = partial / ONNX_FILE
-            note = _convert(source / ONNX_FILE, target, Path(scratch), parent, config, context)
-            info = child(parent, config, runtime=runtime, notes={"quantize": note}, **changes)
-            info = seal(partial, info)
+            made = convert(
+                source, partial / ONNX_FILE, Path(scratch), parent_served, config, context
+            )
+            notes = {**made.notes, "quantize": made.note}
+            changes |= {**made.changes, "runtime": runtime, "notes": notes}
+            info = seal(partial, child(parent, config, **changes))
             _check(partial, context)
             return info
 
 
-def _convert(
-    source: Path,
-    target: Path,
-    scratch: Path,
-    info: ModelInfo,
-    config: QuantizeConfig,
-    context: Context,
-) -> dict[str, Any]:
-    """Writes the converted graph and says what was done, for the card."""
-    if config.scheme in ("fp16", "bf16"):
-        if context.target.device == "gpu":
-            return _half.compute_in_half(source, target, config.exclude)
-        return _half.store_in_half(source, target, config.scheme, config.exclude)
-    reduce = config.reduce_range
-    if reduce is None:
-        reduce = not environment.has_int8_dot_product()
-    settings = _int8.Settings(config.per_channel, reduce, config.exclude)
-    if config.scheme == "dynamic-int8":
-        return _int8.dynamic(source, target, scratch, settings)
-    from trimgate.models import build_inputs
+def _no_bf16(info: ModelInfo) -> str | None:
+    if info.runtime.name != "openvino":
+        return (
+            f"the runtime {info.runtime.name} has no bfloat16 arithmetic on the CPU; "
+            "put the step runtime with engine openvino and precision bf16 before"
+        )
+    if not environment.has_bfloat16():
+        return (
+            f"this CPU ({environment.cpu_model()}) has no bfloat16 instructions "
+            "(avx512_bf16 or amx_bf16), so it would be emulated and slow"
+        )
+    return None
 
-    chosen = np.arange(len(context.train))
-    if len(chosen) > config.rows:
-        generator = np.random.default_rng(context.seed)
-        chosen = np.sort(generator.choice(len(chosen), config.rows, replace=False))
-    inputs = build_inputs(info, context.train.take(chosen).features)
-    calibration = _int8.Calibration(inputs, config.method, config.percentile)
-    return _int8.static(source, target, scratch, settings, calibration)
+
+def _has_nncf() -> bool:
+    return importlib.util.find_spec("nncf") is not None
+
+
+def _fuses(step: StepConfig) -> bool:
+    """Whether a step leaves operators of ONNX Runtime's own in a graph."""
+    return step.technique == "optimize_graph" and getattr(step, "level", None) == "extended"
 
 
 def _check(directory: Path, context: Context) -> None:

@@ -4,20 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from trimgate.errors import NotApplicable
-from trimgate.training import seeded_clone
+from trimgate.training import ABOUT_COLUMNS, refuse_column_parameters, seeded_clone
 
 STEP = "select_features"
-
-# Parameters that name columns of the matrix that an estimator gets, with what says "none".
-_ABOUT_COLUMNS = {
-    "categorical_features": (None, "from_dtype"),
-    "monotonic_cst": (None,),
-    "interaction_cst": (None,),
-    "monotone_constraints": (None,),
-    "interaction_constraints": (None,),
-    "feature_types": (None,),
-    "feature_weights": (None,),
-}
+_MEND = "select the features in your own training"
 
 
 def narrowed(
@@ -46,10 +36,10 @@ def narrowed(
     fresh = list(clone.steps) if isinstance(model, Pipeline) else [("model", clone)]
     keep = [position for position, name in enumerate(columns) if name in set(kept)]
     if isinstance(steps[0][1], ColumnTransformer):
-        _refuse_column_parameters(fresh[1:])
+        _check_steps(fresh[1:])
         first = _shorter(steps[0][1], fresh[0][1], keep)
         return Pipeline([(fresh[0][0], first), *fresh[1:]])
-    _refuse_column_parameters(fresh)
+    _check_steps(fresh)
     pick = ColumnTransformer(
         [("kept", "passthrough", keep)], remainder="drop", verbose_feature_names_out=False
     )
@@ -109,30 +99,24 @@ def _fewer_categories(transformer: Any, stay: Sequence[int], count: int) -> Any:
         per_column = isinstance(value, (list, tuple)) and len(value) == count
         if own in ("categories", "drop") and per_column:
             changes[name] = [value[place] for place in stay]
-        elif own == "transformers" or (own in _ABOUT_COLUMNS and value not in _ABOUT_COLUMNS[own]):
+        elif own == "transformers" or (own in ABOUT_COLUMNS and value not in ABOUT_COLUMNS[own]):
             raise NotApplicable(
                 f"the pipeline's parameter {name} refers to columns by their position",
-                mend="select the features in your own training",
+                mend=_MEND,
             )
     return transformer.set_params(**changes)
 
 
-def _refuse_column_parameters(steps: Sequence[tuple[str, Any]]) -> None:
+def _check_steps(steps: Sequence[tuple[str, Any]]) -> None:
     """Refuses steps whose parameters would mean other columns once some are gone."""
+    refuse_column_parameters(steps, _MEND)
     for step, transformer in steps:
         if not hasattr(transformer, "get_params"):
             continue
         for name, value in {"": transformer, **transformer.get_params(deep=True)}.items():
-            own = name.rpartition("__")[2]
-            neutral = _ABOUT_COLUMNS.get(own)
-            if neutral is not None and not any(value is n or value == n for n in neutral):
-                raise NotApplicable(
-                    f"the model's parameter {step}.{name} refers to columns by their position, "
-                    "which changes when features are left out",
-                    mend="select the features in your own training",
-                )
             if type(value).__name__ == "ColumnTransformer":
                 raise NotApplicable(
-                    f"the ColumnTransformer {step}.{name} is not the first step".replace(". ", " "),
+                    f"the ColumnTransformer {'.'.join(filter(None, (step, name)))} is not the "
+                    "first step",
                     mend="let the pipeline begin with it",
                 )

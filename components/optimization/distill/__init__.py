@@ -1,0 +1,5 @@
+"""The component `distill`."""
+
+from .component import distill
+
+__all__ = ["distill"]

@@ -1,0 +1,5 @@
+"""The component `tune`."""
+
+from .component import tune
+
+__all__ = ["tune"]
