@@ -15,6 +15,8 @@ from typing import Any
 
 from docstring_parser import parse
 
+from trimgate import techniques
+
 
 def main() -> int:
     """Writes or checks every README."""
@@ -56,7 +58,7 @@ def readme(file: Path) -> str:
     parts += ["## Interface", "\n".join(table)]
     if doc.returns:
         parts.append(f"Returns: {' '.join((doc.returns.description or '').split())}")
-    if category == "optimization":
+    if category == "optimization" and name in techniques.names():
         parts += _technique(name)
     parts += [
         "## Use",
@@ -64,7 +66,13 @@ def readme(file: Path) -> str:
         f"{category}.{name} import {name}\n```\n\nThe library does the work, without Kubeflow too: "
         f"`{_library(function)}`.",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts) + "\n" + _measured(file.with_name("README.md"))
+
+
+def _measured(readme: Path) -> str:
+    """What `benchmarks/techniques.py` wrote at the end of a README: numbers are not generated."""
+    _, found, rest = (readme.read_text() if readme.is_file() else "").partition("\n## Measured\n")
+    return found + rest
 
 
 def _library(function: ast.FunctionDef) -> str:
@@ -78,8 +86,6 @@ def _library(function: ast.FunctionDef) -> str:
 
 
 def _technique(name: str) -> list[str]:
-    from trimgate import techniques
-
     technique = techniques.get(name)
     module = importlib.import_module(f"trimgate.techniques.{name}")
     about = parse(inspect.getdoc(type(technique)) or "")

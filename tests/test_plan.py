@@ -112,5 +112,6 @@ def test_a_step_without_an_onnx_form_is_named_before_the_run(tmp_path):
     with pytest.raises(InvalidInput, match=r"no recipe is left.*FunctionTransformer\(arctan\)"):
         planned(LogisticRegression())
     forest = planned(RandomForestClassifier(5))
-    assert [recipe.name for recipe in forest.recipes] == ["daal4py"]
+    assert forest.recipes[0].name == "daal4py"
+    assert all("daal4py" in recipe.name for recipe in forest.recipes)
     assert "FunctionTransformer(arctan)" in forest.refused["ONNX"]

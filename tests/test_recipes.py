@@ -3,7 +3,7 @@ import pytest
 from trimgate.config import RecipeSection
 from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.models.directory import ONNX_FILE, FileInfo, ModelInfo, TensorSpec
-from trimgate.recipes import suggested_steps, make_recipe, plan_recipes, trie
+from trimgate.recipes import make_recipe, plan_recipes, suggested_steps, trie
 from trimgate.targets import PROFILES
 from trimgate.techniques import parse_step
 
@@ -123,7 +123,23 @@ def test_suggested_steps_are_valid_and_distinct(family, framework, target):
     assert len(set(texts)) == len(texts) >= 1
     for recipe in parsed:
         for step in recipe:
-            assert getattr(step, "engine", "onnxruntime") in target.runtimes
+            assert getattr(step, "engine", "onnxruntime") in (*target.runtimes, "auto")
+
+
+def test_a_search_tries_the_best_of_each_stage_first():
+    given = info("cnn", "torch")
+    chosen = suggested_steps(given, CLOUD, VNNI, search=True)
+    recipes, refused = plan_recipes("search", given, CLOUD, VNNI, most=40)
+    assert len(chosen) > len(recipes) == 40
+    assert refused == {}, "combinations that nobody asked for are not reported"
+    techniques = [{step.technique for step in recipe.steps} for recipe in recipes]
+    assert {"prune", "quantize", "runtime"} <= set.union(*techniques)
+    assert any({"prune", "quantize", "runtime"} <= steps for steps in techniques)
+
+
+def test_recipes_may_be_kept_few():
+    recipes, _ = plan_recipes("search", info("trees"), CLOUD, VNNI, most=3)
+    assert len(recipes) == 3
 
 
 def test_bf16_only_where_the_cpu_has_it():
@@ -141,3 +157,15 @@ def test_a_foreign_onnx_model_has_its_graph_optimized(family):
     model = info(family, "onnx").model_copy(update={"files": files, "score_output": "scores"})
     recipes, _ = plan_recipes("default", model, CLOUD, VNNI)
     assert "ONNX" in [recipe.name for recipe in recipes]
+
+
+def test_a_step_finds_the_engine_that_a_step_before_set(monkeypatch):
+    from trimgate import environment
+
+    monkeypatch.setattr(environment, "has_bfloat16", lambda: True)
+    openvino = {"technique": "runtime", "engine": "openvino", "precision": "bf16"}
+    bf16 = {"technique": "quantize", "scheme": "bf16"}
+    recipe = make_recipe([openvino, bf16], info("cnn", "torch"), CLOUD)
+    assert [s.technique for s in recipe.steps] == ["optimize_graph", "runtime", "quantize"]
+    with pytest.raises(NotApplicable, match="no bfloat16 arithmetic"):
+        make_recipe([bf16], info("cnn", "torch"), CLOUD)

@@ -1,19 +1,29 @@
-"""Finds a technique's component, and puts a recipe step into its parameters."""
+"""Puts a recipe step into its technique's component."""
 
 import importlib
-from collections.abc import Callable
+import importlib.util
 from typing import Any
+
+from kfp import dsl
 
 from trimgate.techniques import StepConfig
 
-
-def technique_component(name: str) -> Callable[..., Any]:
-    """The component of a technique: `trimgate.components.optimization.<name>`."""
-    module = importlib.import_module(f"trimgate.components.optimization.{name}")
-    component: Callable[..., Any] = getattr(module, name)
-    return component
+_COMPONENTS = "trimgate.components.optimization"
 
 
-def technique_parameters(step: StepConfig) -> dict[str, Any]:
-    """The step's parameters as KFP takes them: those that are None are left unset."""
-    return step.model_dump(mode="json", exclude={"technique"}, exclude_none=True)
+def technique_task(step: StepConfig, **inputs: Any) -> dsl.PipelineTask:
+    """The task of a recipe step.
+
+    A technique without a component of its own goes through `apply_technique`.
+
+    Args:
+        step: The step; parameters that are None are left unset.
+        **inputs: What every technique's component takes: model, rows, metric, target, ...
+    """
+    inputs["parameters"] = step.model_dump(mode="json", exclude={"technique"}, exclude_none=True)
+    name = step.technique
+    if importlib.util.find_spec(f"{_COMPONENTS}.{name}") is None:
+        name, inputs["technique"] = "apply_technique", name
+    module = importlib.import_module(f"{_COMPONENTS}.{name}")
+    task: dsl.PipelineTask = getattr(module, name)(**inputs)
+    return task

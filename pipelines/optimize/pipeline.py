@@ -7,12 +7,13 @@ The recipes are unrolled into a static graph in which shared beginnings stand on
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from kfp import compiler, dsl
 from trimgate.components.data_processing.load_data import load_data
+from trimgate.components.data_processing.sample import sample
 from trimgate.components.deployment.check_serving import check_serving
 from trimgate.components.deployment.promote import promote
 from trimgate.components.deployment.register import register
@@ -20,14 +21,17 @@ from trimgate.components.deployment.reject import reject
 from trimgate.components.evaluation.benchmark import benchmark
 from trimgate.components.evaluation.evaluate import evaluate
 from trimgate.components.evaluation.gate import gate
+from trimgate.components.evaluation.halve import halve
 from trimgate.components.evaluation.report import report
+from trimgate.components.evaluation.screen import screen
 from trimgate.components.evaluation.select import select
 from trimgate.components.training.import_model import import_model
 from trimgate.pipelines._lint import check
-from trimgate.pipelines.optimize._steps import technique_component, technique_parameters
+from trimgate.pipelines.optimize._steps import technique_task
 
 from trimgate.config import DATA_PATHS
-from trimgate.plan import Plan
+from trimgate.judge.objective import weights_of
+from trimgate.plan import Plan, files_digest
 from trimgate.recipes import Node, trie
 
 
@@ -71,11 +75,15 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
     }
     root = trie(plan.recipes)
 
-    def settle(task: dsl.PipelineTask, name: str, *, cache: bool = True) -> dsl.PipelineTask:
+    def settle(
+        task: dsl.PipelineTask, name: str, *, cache: bool = True, files: Sequence[Path] = ()
+    ) -> dsl.PipelineTask:
         task.set_display_name(name)
         task.set_caching_options(cache)
         if code:
-            task.set_env_variable("TRIMGATE_CODE", code)
+            # what a task reads besides its inputs counts as part of its code
+            read = [files_digest(files)] if files else []
+            task.set_env_variable("TRIMGATE_CODE", "-".join([code, *read]))
         return task
 
     def optimize(
@@ -154,9 +162,30 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
             ).outputs["evaluation"]
 
         baseline_validation = judged(baseline, "baseline", "validation")
+        objective = weights_of(config.objective)
         candidates = []
+        screened: Any = None
 
-        def grow(node: Node, model: Any) -> None:
+        def apply(node: Node, model: Any, train: Any, title: str) -> Any:
+            if node.step is None:
+                raise AssertionError("only the root has no step")
+            task = technique_task(
+                node.step,
+                model=model,
+                train=train,
+                validation=splits["validation"],
+                metric=plan.metric,
+                target=target,
+                seed=config.seed,
+                **(
+                    {}
+                    if screened is None
+                    else {"recipes": node.all_recipes(), "screened": screened}
+                ),
+            )
+            return settle(task, title, files=node.step.files).outputs["optimized"]
+
+        def judge_all(node: Node, model: Any) -> None:
             for name in node.recipes:
                 evaluation = judged(model, name, "validation", baseline_validation)
                 timed = settle(
@@ -173,30 +202,61 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 )
                 candidates.append(timed.outputs["Output"])
             for child in node.children:
-                step = child.step
-                if step is None:
-                    raise AssertionError("only the root has no step")
-                made = settle(
-                    technique_component(step.technique)(
+                judge_all(child, apply(child, model, splits["train"], child.title))
+
+        def try_all(node: Node, model: Any, train: Any, rung: int, trials: list[Any]) -> None:
+            for name in node.recipes:
+                tried = settle(
+                    screen(
+                        baseline=baseline,
                         model=model,
-                        train=splits["train"],
+                        train=train,
                         validation=splits["validation"],
+                        name=name,
                         metric=plan.metric,
+                        objective=objective,
                         target=target,
                         seed=config.seed,
-                        parameters=technique_parameters(step),
                     ),
-                    child.title,
+                    f"{name}: trial {rung}",
                 )
-                grow(child, made.outputs["optimized"])
+                trials.append(tried.outputs["Output"])
+            for child in node.children:
+                made = apply(child, model, train, f"{child.title} (sample {rung})")
+                try_all(child, made, train, rung, trials)
 
-        grow(root, baseline)
+        search = plan.search
+        for rung in range(1, search.rungs + 1):
+            sampled = settle(
+                sample(
+                    train=splits["train"],
+                    rows=round(search.rows * search.keep ** (1 - rung)),
+                    effort=search.effort,
+                    seed=config.seed,
+                ),
+                f"sample {rung}",
+            ).outputs["sampled"]
+            trials: list[Any] = []
+            try_all(root, baseline, sampled, rung, trials)
+            last_rung = rung == search.rungs
+            screened = settle(
+                halve(
+                    trials=trials,
+                    metric=plan.metric,
+                    keep=search.keep,
+                    hopeless=search.hopeless,
+                    most=(search.budget.trials or 0) if last_rung else 0,
+                    seconds=(search.budget.seconds or 0.0) if last_rung else 0.0,
+                ),
+                f"who goes on {rung}",
+            ).outputs["Output"]
+        judge_all(root, baseline)
         chosen = settle(
             select(
                 baseline=baseline,
                 baseline_evaluation=baseline_validation,
                 candidates=candidates,
-                objective=config.objective,
+                objective=objective,
                 policy=policy,
             ),
             "select the winner",

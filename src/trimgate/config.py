@@ -3,9 +3,9 @@
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trimgate._yaml import read_yaml
 from trimgate.errors import InvalidInput
 from trimgate.judge.benchmark import BenchmarkSettings
+from trimgate.judge.objective import Objective
 from trimgate.judge.policy import GatePolicy
 from trimgate.models.directory import ScoreKind, Task
 from trimgate.targets import PROFILES, Target
@@ -29,7 +30,8 @@ class ModelSection(Section):
 
     Attributes:
         path: scikit-learn `.skops` (or `.joblib`/`.pkl` with `allow_pickle`), XGBoost
-            `.json`/`.ubj`, LightGBM `.txt`, torch `.safetensors`/`.pt` with `builder`, `.onnx`.
+            `.json`/`.ubj`, LightGBM `.txt`, torch `.safetensors`/`.pt` with `builder`, `.onnx`,
+            or the folder of a text classifier of `transformers` with its `tokenizer.json`.
         builder: For torch: `package.module:function` that returns the module.
         builder_arguments: Keyword arguments for the builder.
         allow_pickle: Load a pickle. It runs code from the file: only for files you made.
@@ -121,6 +123,66 @@ class RecipeSection(Section):
     steps: tuple[dict[str, Any], ...] = Field(min_length=1)
 
 
+class BudgetSection(Section):
+    """What a run may take at most.
+
+    Attributes:
+        minutes: Wall time of the run: recipes that do not fit are left out, and when it is up no
+            further step begins.
+        trials: So many recipes get their full cost.
+        cost: Money, at `price_per_hour`; it is turned into minutes.
+        price_per_hour: Of the machine that runs the steps.
+    """
+
+    minutes: float | None = Field(default=None, gt=0)
+    trials: int | None = Field(default=None, ge=1)
+    cost: float | None = Field(default=None, gt=0)
+    price_per_hour: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _priced(self) -> "BudgetSection":
+        if (self.cost is None) != (self.price_per_hour is None):
+            raise ValueError("`cost` and `price_per_hour` go together")
+        return self
+
+    @property
+    def seconds(self) -> float | None:
+        """The wall time that is allowed, by `minutes` and by `cost`."""
+        limits = [] if self.minutes is None else [self.minutes * 60]
+        if self.cost is not None and self.price_per_hour is not None:
+            limits.append(self.cost / self.price_per_hour * 3600)
+        return min(limits, default=None)
+
+
+class SearchSection(Section):
+    """Successive halving: recipes are tried on a sample, and the better ones go on.
+
+    Attributes:
+        recipes: `recipes: search` tries at most so many.
+        rows: Training rows of the first rung; each further rung has `1 / keep` times as many.
+        effort: Share of the usual epochs and trials that a technique spends there.
+        rungs: How often the recipes are tried before the last get all rows; 0 for never.
+        keep: Share of the recipes that goes on from a rung; at least two do.
+        hopeless: A recipe that loses more of the metric than this on the sample, even at the
+            good end of its interval, does not go on (a share for errors without a scale).
+        budget: What the run may take.
+    """
+
+    recipes: int = Field(default=40, ge=2)
+    rows: int = Field(default=2000, ge=50)
+    effort: float = Field(default=0.5, gt=0, le=1)
+    rungs: int = Field(default=1, ge=0, le=4)
+    keep: float = Field(default=0.34, gt=0, lt=1)
+    hopeless: float = Field(default=0.1, gt=0)
+    budget: BudgetSection = BudgetSection()
+
+    @model_validator(mode="after")
+    def _screened(self) -> "SearchSection":
+        if self.rungs == 0 and self.budget.trials is not None:
+            raise ValueError("`budget.trials` chooses by a trial on a sample: set `rungs` to 1")
+        return self
+
+
 class MlflowSection(Section):
     """Where runs and model versions are recorded.
 
@@ -167,9 +229,13 @@ class Config(Section):
         model: The trained model.
         data: The rows.
         metric: The primary metric; chosen by task and class balance when left out.
-        objective: What the winner is best at, among candidates that are good enough.
+        objective: What the winner is best at, among candidates that are good enough: one of
+            `latency`, `throughput`, `size`, `memory`, `cost`, or several with their weights.
         target: Name of a profile, or a mapping with `profile` and what differs from it.
-        recipes: `default` (from the model's family, the target and this CPU) or a list.
+        recipes: `default` (from the model's family, the target and this CPU), `search` (all
+            combinations of what the techniques suggest, screened by `search`) or a list.
+        search: How recipes are tried on a sample before any gets its full cost. Left out, the
+            recipes of `search` are screened and others are not.
         benchmark: Settings of the timing protocol.
         gate: The rules that the winner must pass on the test split. Left out: the primary
             metric drops by no more than a point (1 % for errors), and it is faster.
@@ -183,9 +249,10 @@ class Config(Section):
     model: ModelSection
     data: DataSection
     metric: str | None = None
-    objective: Literal["latency", "throughput", "size", "memory"] = "latency"
+    objective: Objective | dict[Objective, Annotated[float, Field(gt=0)]] = "latency"
     target: Target = PROFILES["cloud-cpu"]
-    recipes: Literal["default"] | tuple[RecipeSection, ...] = "default"
+    recipes: Literal["default", "search"] | tuple[RecipeSection, ...] = "default"
+    search: SearchSection | None = None
     benchmark: BenchmarkSettings = BenchmarkSettings()
     gate: GatePolicy | None = None
     mlflow: MlflowSection = MlflowSection()
@@ -266,9 +333,28 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     if uri.startswith("sqlite:///"):
         uri = "sqlite:///" + str(absolute(uri.removeprefix("sqlite:///")))
     mlflow = config.mlflow.model_copy(update={"tracking_uri": uri})
-    return config.model_copy(
-        update={"data": data, "model": model, "promote": promote, "mlflow": mlflow}
-    )
+    changes: dict[str, Any] = {
+        "data": data,
+        "model": model,
+        "promote": promote,
+        "mlflow": mlflow,
+    }
+    if isinstance(config.recipes, tuple):
+        changes["recipes"] = tuple(
+            recipe.model_copy(update={"steps": tuple(_placed(s, absolute) for s in recipe.steps)})
+            for recipe in config.recipes
+        )
+    return config.model_copy(update=changes)
+
+
+def _placed(
+    step: Mapping[str, Any], absolute: Callable[[str | None], str | None]
+) -> dict[str, Any]:
+    """A step with the files that it names made absolute."""
+    from trimgate.techniques import parse_step
+
+    files = {str(file) for file in parse_step(step).files}
+    return {k: absolute(v) if isinstance(v, str) and v in files else v for k, v in step.items()}
 
 
 DATA_PATHS = ("path", "train", "validation", "test")

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimgate.config import DATA_PATHS, Config, ModelSection, is_remote
+from trimgate.config import DATA_PATHS, Config, ModelSection, SearchSection, is_remote
 from trimgate.data import Dataset, Splits, load_splits
 from trimgate.environment import cpu_flags, waiting_threads
 from trimgate.errors import InvalidInput, MissingExtra, NotApplicable
+from trimgate.judge.halving import LEAST
 from trimgate.judge.metrics import compute, default_metric, higher_is_better, names, spec
 from trimgate.judge.policy import GatePolicy, default_policy
-from trimgate.models import ModelSource, import_model
+from trimgate.models import ModelSource, folder_files, import_model
 from trimgate.models.directory import ModelInfo, Task, file_sha256
 from trimgate.recipes import Recipe, plan_recipes
 from trimgate.targets import ARRAY_BATCH_SIZES, Target
@@ -43,6 +44,15 @@ class Plan:
     data_digest: str
     model_digest: str
 
+    @property
+    def search(self) -> SearchSection:
+        """How the recipes are screened: as the config says, and not where there are two or one."""
+        searched = self.config.recipes == "search"
+        chosen = self.config.search or SearchSection(rungs=1 if searched else 0)
+        if len(self.recipes) <= LEAST:
+            return chosen.model_copy(update={"rungs": 0})
+        return chosen
+
 
 def make_plan(config: Config, file: str | Path | None = None) -> Plan:
     """Reads the rows and the model, tries them together, and settles metric, rules and recipes.
@@ -65,8 +75,8 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
                 "when you submit",
             )
     with _named(config, file), waiting_threads():
-        for path in local_inputs(config).values():
-            if Path(path).is_dir():
+        for key, path in local_inputs(config).items():
+            if key != "model.path" and Path(path).is_dir():
                 raise InvalidInput("is a folder", file=path, mend="name a file in it")
         splits = load_data(config)
         with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
@@ -87,8 +97,20 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
         config = config.model_copy(update={"target": _settled(config.target, model)})
         policy = _within_memory(policy, config.target)
         recipes, refused = plan_recipes(
-            config.recipes, model, config.target, cpu_flags(), no_onnx=no_onnx
+            config.recipes,
+            model,
+            config.target,
+            cpu_flags(),
+            no_onnx=no_onnx,
+            most=(config.search or SearchSection()).recipes,
         )
+        for recipe in recipes:
+            for step in recipe.steps:
+                lacking = next((str(f) for f in step.files if not f.is_file()), None)
+                if lacking:
+                    raise InvalidInput(
+                        "the file is missing", key=f"recipes.{step.technique}", value=lacking
+                    )
     return Plan(
         config=config,
         model=model,
@@ -131,9 +153,9 @@ def _named(config: Config, file: str | Path | None) -> Iterator[None]:
 def _settled(target: Target, model: ModelInfo) -> Target:
     """The target with batch sizes that suit the model, where the user says none.
 
-    A thousand images a call are no use that anyone has, and take minutes to time.
+    A thousand images or texts a call are no use that anyone has, and take minutes to time.
     """
-    arrays = any(len(spec.shape) > 2 for spec in model.inputs)
+    arrays = model.tokenizer is not None or any(len(spec.shape) > 2 for spec in model.inputs)
     if not arrays or "batch_sizes" in target.model_fields_set:
         return target
     return target.model_copy(update={"batch_sizes": ARRAY_BATCH_SIZES})
@@ -146,9 +168,11 @@ def _within_memory(policy: GatePolicy, target: Target) -> GatePolicy:
 
 
 def model_digest(source: ModelSource) -> str:
-    """SHA-256 of the model file, and of its builder's source where it has one."""
+    """SHA-256 of the model file (or files), and of its builder's source where it has one."""
     import importlib.util
 
+    if source.path.is_dir():
+        return files_digest(folder_files(source.path))
     digest = file_sha256(source.path)
     if source.builder:
         spec = importlib.util.find_spec(source.builder.partition(":")[0])
@@ -290,6 +314,9 @@ def check_rows(model: ModelInfo, splits: Splits, directory: Path) -> None:
     Raises:
         InvalidInput: The model cannot take them; the message names a column.
     """
+    if model.tokenizer is not None:
+        _check_texts(model.tokenizer.feature, splits)
+        return
     import numpy as np
 
     from trimgate import runtimes
@@ -320,3 +347,14 @@ def check_rows(model: ModelInfo, splits: Splits, directory: Path) -> None:
                     )
     finally:
         session.close()
+
+
+def _check_texts(column: str, splits: Splits) -> None:
+    for name, data in splits.named().items():
+        missing = sum(value is None for value in data.features[column].tolist())
+        if missing:
+            raise InvalidInput(
+                f"{missing} of {len(data)} {name} rows have no text in the column {column!r}",
+                key="data",
+                mend="remove those rows",
+            )

@@ -1,5 +1,6 @@
 """Recipes: ordered technique steps, checked, and shared as a trie."""
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,10 @@ class Node:
     children: list["Node"] = field(default_factory=list)
     recipes: list[str] = field(default_factory=list)
 
+    def all_recipes(self) -> list[str]:
+        """Names of the recipes that go through this node."""
+        return [name for node in self.walk() for name in node.recipes]
+
     def walk(self) -> Iterator["Node"]:
         """This node and all below it, parents first."""
         yield self
@@ -68,9 +73,8 @@ def make_recipe(
         step = parse_step(raw)
         technique = get(step.technique)
         needs = technique.form_needed(step)
-        # the graph of a model that came as ONNX can be optimized without an export
-        exported = step.technique == export.technique and info.framework == "onnx"
-        if needs == "trainable" and form == "onnx" and not exported:
+        # a graph that is there can be optimized without an export
+        if needs == "trainable" and form == "onnx" and step.technique != export.technique:
             if not made:
                 raise NotApplicable(
                     f"{step.technique} works on the trained model, and an ONNX file is not one",
@@ -85,10 +89,12 @@ def make_recipe(
             )
         if needs == "onnx" and form == "trainable" and step.technique != export.technique:
             made.append(export)
-        reason = technique.order_problem(step, made) or technique.refusal(info, step, target)
+        before = [earlier.does for earlier in made]
+        reason = technique.order_problem(step, before) or technique.refusal(info, step, target)
         if reason:
             raise NotApplicable(reason, key=f"recipes.{step.technique}")
         made.append(step)
+        info = technique.foresee(info, step, target)
         form = technique.form_given(step)
     if form == "trainable" and made[-1].technique != "runtime":
         made.append(export)
@@ -97,12 +103,9 @@ def make_recipe(
 
 def title(steps: Sequence[StepConfig]) -> str:
     """The steps as people read them; the plain export is named only when it is all there is."""
-    words = [s.title() for s in steps if s.technique != "optimize_graph"]
-    return " → ".join(words) if words else "ONNX"
-
-
-def _step_title(step: StepConfig) -> str:
-    return "ONNX" if step.technique == "optimize_graph" else step.title()
+    plain = get("optimize_graph").config().title()
+    words = [word for word in (step.title() for step in steps) if word != plain]
+    return " → ".join(words) if words else plain
 
 
 def plan_recipes(
@@ -112,6 +115,7 @@ def plan_recipes(
     flags: frozenset[str],
     *,
     no_onnx: str | None = None,
+    most: int = 40,
 ) -> tuple[list[Recipe], dict[str, str]]:
     """The recipes to carry out, and why the others are not.
 
@@ -121,6 +125,7 @@ def plan_recipes(
         target: Where the winner will run.
         flags: This CPU's flags (`trimgate.environment.cpu_flags`).
         no_onnx: Why the model has no ONNX form, if it has none.
+        most: A search has at most so many recipes.
 
     Returns:
         The recipes with distinct names, and for each refused one its reason by name.
@@ -138,15 +143,24 @@ def plan_recipes(
     )
     recipes: dict[tuple[str, ...], Recipe] = {}
     refused: dict[str, str] = {}
+    searched = wanted == "search"
     for section in sections:
+        if searched and len(recipes) == most:
+            break
         try:
             recipe = make_recipe(section.steps, info, target, section.name)
             if no_onnx and any(step.technique == "optimize_graph" for step in recipe.steps):
                 raise NotApplicable(no_onnx)
         except NotApplicable as error:
+            if searched:  # of hundreds of combinations many make no sense, and nobody asked
+                continue
             refused[section.name or title([parse_step(s) for s in section.steps])] = error.problem
             continue
         recipes.setdefault(tuple(s.model_dump_json() for s in recipe.steps), recipe)
+    if not recipes and wanted == "default":
+        # where what usually pays cannot be done, something else that is suggested may be
+        with contextlib.suppress(InvalidInput):
+            return plan_recipes("search", info, target, flags, no_onnx=no_onnx, most=4)[0], refused
     if not recipes:
         by_reason: dict[str, list[str]] = {}
         for name, reason in refused.items():
@@ -177,7 +191,7 @@ def trie(recipes: Sequence[Recipe]) -> Node:
         for depth, step in enumerate(recipe.steps):
             found = next((c for c in node.children if c.step == step), None)
             if found is None:
-                done = [_step_title(s) for s in recipe.steps[: depth + 1]]
+                done = [s.title() for s in recipe.steps[: depth + 1]]
                 found = Node(step, " → ".join(done))
                 node.children.append(found)
             node = found
@@ -196,30 +210,34 @@ def suggested_steps(
         info: The baseline model.
         target: Where the winner will run.
         flags: This CPU's flags (`trimgate.environment.cpu_flags`).
-        search: Combine everything that is suggested. Otherwise only what usually pays, and at
-            most one way to train or shrink the model; only the first choice of features is
-            also combined with the first choice of structure.
+        search: Combine everything that is suggested: first each stage's best suggestion, with
+            and without the others', then the second best. Otherwise only what usually pays,
+            and at most one way to train or shrink the model; only the first choice of features
+            is also combined with the first choice of structure.
 
     Returns:
-        Lists of steps, the simplest first; some may turn out to be refused.
+        Lists of steps, the most promising and then the simplest first; some may turn out to be
+        refused.
     """
     options: dict[Stage, list[dict[str, Any]]] = {stage: [] for stage in STAGES}
     for name in names():
         technique = get(name)
         if info.framework == "onnx" and technique.stage in _TRAINED:
             continue
-        options[technique.stage] += [
-            s.step for s in technique.suggest(info, target, flags) if search or s.usual
-        ]
-    chosen: list[list[dict[str, Any]]] = []
-    for combination in itertools.product(*([None, *options[stage]] for stage in STAGES)):
-        steps = dict(zip(STAGES, combination, strict=True))
-        if not search and not _usual(steps, options):
-            continue
-        made = [step for step in combination if step is not None]
-        if made:
-            chosen.append(made)
-    return sorted(chosen, key=len)
+        suggested = sorted(technique.suggest(info, target, flags), key=lambda s: not s.usual)
+        options[technique.stage] += [s.step for s in suggested if search or s.usual]
+    ranked: list[tuple[int, int, list[dict[str, Any]]]] = []
+    for places in itertools.product(*(range(-1, len(options[stage])) for stage in STAGES)):
+        steps = {
+            stage: options[stage][place] if place >= 0 else None
+            for stage, place in zip(STAGES, places, strict=True)
+        }
+        made = [step for step in steps.values() if step is not None]
+        if made and (search or _usual(steps, options)):
+            # how far down the lists a search has to go for it
+            depth = sum(max(place, 0) for place in places) if search else 0
+            ranked.append((depth, len(made), made))
+    return [made for _, _, made in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 _TRAINED: tuple[Stage, ...] = ("features", "training", "structure")
@@ -235,6 +253,8 @@ def _usual(
         steps[stage] == options[stage][0] for stage in shrinking
     )
     if len(shrinking) > 1 and not first_of_each:
+        return False
+    if steps["features"] is not None and (steps["precision"] or steps["runtime"]):
         return False
     # the plain export is added where it is needed; it is a recipe when it is all there is
     return steps["graph"] is None or all(

@@ -23,7 +23,7 @@ from trimgate.report import CardInput
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def a_plan(family, framework, data, recipes="default"):
+def a_plan(family, framework, data, recipes="default", search=None):
     """A plan made without files, so that the compiled text is the same everywhere."""
     config = parse_config(
         {
@@ -34,6 +34,7 @@ def a_plan(family, framework, data, recipes="default"):
             "gate": {"max_drop": {"accuracy": 0.01}},
             "mlflow": {"tracking_uri": "http://mlflow:5000"},
             "promote": {"store": "/store"},
+            **({"search": search} if search else {}),
         }
     )
     info = ModelInfo(
@@ -56,6 +57,13 @@ TREES = [
 ]
 CASES = {
     "trees": ("trees", "sklearn", {"path": "s3://data/rows.parquet"}, TREES),
+    "search": (
+        "trees",
+        "sklearn",
+        {"path": "s3://data/rows.parquet"},
+        TREES,
+        {"rungs": 2, "rows": 500, "budget": {"minutes": 30, "trials": 2}},
+    ),
     "onnx": (
         "mlp",
         "onnx",
@@ -106,6 +114,51 @@ def test_shared_steps_stand_once(tmp_path):
     assert len([n for n in names if n.endswith(": speed")]) == 3
     assert "gate" in names
     assert "select the winner" in names
+
+
+def test_recipes_are_tried_on_a_sample_before_their_full_cost(tmp_path):
+    compile_yaml(a_plan(*CASES["search"]), tmp_path / "p.yaml")
+    tasks = next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))["root"]["dag"]["tasks"]
+    by_name = {task["taskInfo"]["name"]: task for task in tasks.values()}
+    assert {"sample 1", "sample 2", "who goes on 1", "who goes on 2"} <= set(by_name)
+
+    def value(name, key):
+        return by_name[name]["inputs"]["parameters"][key]
+
+    def constant(name, key):
+        return value(name, key)["runtimeValue"]["constant"]
+
+    assert [constant(f"sample {n}", "rows") for n in (1, 2)] == [500, round(500 / 0.34)]
+    assert constant("who goes on 2", "most") == 2
+    assert constant("who goes on 2", "seconds") == 1800
+    assert constant("who goes on 1", "most") == 0, "the budget counts for the full cost"
+    for later, judge in (("prune (sample 2)", "1"), ("prune", "2")):
+        producer = value(later, "screened")["taskOutputParameter"]["producerTask"]
+        assert tasks[producer]["taskInfo"]["name"] == f"who goes on {judge}"
+    assert constant("prune", "recipes") == ["prune"]
+    assert "screened" not in by_name["prune (sample 1)"]["inputs"]["parameters"]
+
+
+@pytest.mark.pipeline
+def test_a_search_under_a_budget(cancer, tmp_path, capsys):
+    for name in ("model.skops", "rows.parquet"):
+        (tmp_path / name).symlink_to(cancer / name)
+    write_config(
+        tmp_path / "optimize.yaml",
+        recipes=[
+            *({"steps": [{"technique": "prune", "amount": x}]} for x in (0.5, 0.9)),
+            {"steps": [{"technique": "optimize_graph"}]},
+        ],
+        search={"rows": 400, "keep": 0.3, "budget": {"minutes": 10, "trials": 2}},
+    )
+    assert main(["run", str(tmp_path / "optimize.yaml")]) == 0
+    card = CardInput.model_validate_json((only_run(tmp_path) / "card.json").read_bytes())
+    stopped = [c.name for c in card.candidates if c.refusal]
+    assert len(stopped) == 1
+    assert all(c.refusal.startswith("not tried in full: ") for c in card.candidates if c.refusal)
+    assert card.selection.winner not in stopped
+    out = capsys.readouterr().out
+    assert "2 of 3 recipes go on" in out
 
 
 def only_run(folder):

@@ -12,7 +12,7 @@ def select(
     candidates: List[str],  # noqa: UP006
     selection: dsl.Output[dsl.Artifact],
     leaderboard: dsl.Output[dsl.Markdown],
-    objective: str,
+    objective: dict,
     policy: dict = {},  # noqa: B006
 ) -> str:
     """Ranks the candidates on the validation split and names the winner.
@@ -23,7 +23,7 @@ def select(
         candidates: What each `benchmark` returned.
         selection: The ranking and the candidates' records.
         leaderboard: The ranking, for people.
-        objective: latency, throughput, size or memory.
+        objective: What to be best at (latency, throughput, size, memory, cost), with weights.
         policy: The gate's rules; a candidate that breaks them on validation cannot win.
 
     Returns:

@@ -90,9 +90,10 @@ def _command(
 
 def _init(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     p = _command(commands, "init", "write a commented optimize.yaml for a model and its data")
-    p.add_argument("--model", required=True, help="model file")
+    p.add_argument("--model", required=True, help="model file, or a Hugging Face folder")
     p.add_argument("--data", required=True, help="Parquet, CSV or .npz file with the label in it")
     p.add_argument("--label", help="column to predict (found out when left out)")
+    p.add_argument("--text", help="column that a text model reads (found out when left out)")
     p.add_argument("--name", help="the model's name (from the file's name when left out)")
     p.add_argument("--builder", help="for torch: package.module:function that makes the module")
     p.add_argument(

@@ -94,8 +94,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _known_features(arguments: argparse.Namespace, columns: Mapping[str, Any]) -> list[str] | None:
     """The features that the model knows by name, if it does."""
-    from trimgate.models import ModelSource, feature_names
+    from trimgate.models import ModelSource, feature_names, text_feature
 
+    if arguments.text and arguments.text not in columns:
+        raise InvalidInput(
+            "there is no such column", file=arguments.data, key="--text", value=arguments.text
+        )
+    if Path(arguments.model).is_dir():
+        others = {name: values for name, values in columns.items() if name != arguments.label}
+        return [arguments.text or text_feature(Path(arguments.model), others)]
     return feature_names(
         ModelSource(
             path=Path(arguments.model),

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import itertools
+import os
 import shutil
 import time
 from datetime import datetime
@@ -144,6 +145,11 @@ def _run(
     folder = root / name
     compile_yaml(plan, folder / "pipeline.yaml")
     pipeline = build(plan, code=code_digest())
+    # the tasks' processes inherit these; as parameters they would spoil the cache's keys
+    if not arguments.fresh:
+        os.environ["TRIMGATE_CACHE"] = str((root / "work" / "steps").resolve())
+    if plan.search.budget.seconds is not None:
+        os.environ["TRIMGATE_DEADLINE"] = str(time.time() + plan.search.budget.seconds)
     with progress(out, count_tasks(pipeline)) as on_event:
         return run_local(
             pipeline,

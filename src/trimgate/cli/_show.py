@@ -57,8 +57,11 @@ def show_result(card: CardInput, html: Path, out: Console) -> None:
         )
     out.print()
     out.print(table)
+    by_reason: dict[str, list[str]] = {}
     for refused in refused_recipes(card):
-        out.print(Text(f"does not apply: {refused.name}: {refused.reason}", style="dim"))
+        by_reason.setdefault(refused.reason, []).append(refused.name)
+    for reason, names in by_reason.items():
+        out.print(Text(f"left out: {', '.join(names)}: {reason}", style="dim"))
     verdict = verdict_text(card)
     out.print()
     out.print(Text(f"{verdict.word.upper()}  {verdict.title}", style=_STYLE[verdict.status]))

@@ -15,38 +15,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimgate.judge.benchmark import BASELINE, CANDIDATE, CONTROL, BenchmarkSettings, interleave
+from trimgate.models import trim
 from trimgate.models.directory import read
 
 Array = NDArray[Any]
 Inputs = dict[str, Array]
 
 # What is imported before a model is loaded, by runtime; `native` is the model's framework.
-_ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "daal4py": "daal4py"}
+_ENGINES = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "openvino-ep": "onnxruntime",
+    "daal4py": "daal4py",
+}
 _INDEX = "inputs.json"
 # Distinct batches that are cycled through, so that no call answers from a warm cache.
 _BATCHES = 64
 _FOOTPRINT_CALLS = 3
 
 
-def write_inputs(directory: Path, inputs: Mapping[str, Array]) -> None:
-    """Keeps input tensors as `.npy` files; strings as fixed-width text."""
+def write_inputs(directory: Path, inputs: Mapping[str, Array], *, tokens: bool = False) -> None:
+    """Keeps input tensors as `.npy` files; strings as fixed-width text.
+
+    Args:
+        directory: A new one.
+        inputs: The tensors by name.
+        tokens: They are tokens of texts, each filled up to the longest.
+    """
     directory.mkdir(parents=True)
     index = []
     for position, (name, values) in enumerate(inputs.items()):
         text = values.dtype == object
         kept = values.astype(str) if text else values
         np.save(directory / f"{position}.npy", kept, allow_pickle=False)
-        index.append({"name": name, "text": text})
+        index.append({"name": name, "text": text, "tokens": tokens})
     (directory / _INDEX).write_text(json.dumps(index))
 
 
 def read_inputs(directory: Path, rows: Sequence[int] | Array) -> Inputs:
-    """The given rows of what `write_inputs` kept; only these come into memory."""
+    """The given rows of what `write_inputs` kept; only these come into memory.
+
+    Texts are as long as the longest of these rows, as in a request.
+    """
     inputs = {}
-    for position, entry in enumerate(json.loads((directory / _INDEX).read_text())):
+    index = json.loads((directory / _INDEX).read_text())
+    for position, entry in enumerate(index):
         values = np.load(directory / f"{position}.npy", mmap_mode="r")[np.asarray(rows)]
         inputs[entry["name"]] = values.astype(object) if entry["text"] else np.array(values)
-    return inputs
+    return trim(inputs) if index and index[0]["tokens"] else inputs
 
 
 def time_models(job: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -151,14 +151,14 @@ def _prepare(
     order = rng.permutation(len(data))[:wanted]
     few = data.take(order[:16])
     for info in infos.values():
-        tensors = build_inputs(info, few.features).values()
-        row_bytes = sum(tensor.nbytes for tensor in tensors) / len(few)
+        row_bytes = sum(t.nbytes for t in build_inputs(info, few.features).values()) / len(few)
         wanted = min(wanted, max(1, int(_MOST_BYTES / max(row_bytes, 1))))
     rows = data.take(np.sort(order[:wanted]))
     inputs = {}
     for role, info in infos.items():
         inputs[role] = folder / role
-        _child.write_inputs(inputs[role], build_inputs(info, rows.features))
+        tensors = build_inputs(info, rows.features)
+        _child.write_inputs(inputs[role], tensors, tokens=info.tokenizer is not None)
     return len(rows), inputs
 
 

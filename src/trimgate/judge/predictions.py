@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimgate.data._arrow import to_arrow, to_numpy
 from trimgate.errors import InvalidInput
 
 Array = NDArray[Any]
@@ -57,13 +58,12 @@ def save_predictions(
 
     path, labels = Path(path), np.asarray(labels)
     positions = np.arange(len(labels)) if rows is None else np.asarray(rows)
-    columns = {"row": pa.array(positions.astype(np.int64)), "label": pa.array(labels)}
+    columns = {"row": to_arrow(positions.astype(np.int64)), "label": to_arrow(labels)}
     if classes:
-        predicted = [classes[code] for code in scores.argmax(axis=1)]
-        columns["predicted"] = pa.array(predicted)
-        columns |= {f"score_{c}": pa.array(scores[:, c]) for c in range(len(classes))}
+        columns["predicted"] = to_arrow(np.asarray(classes)[scores.argmax(axis=1)])
+        columns |= {f"score_{c}": to_arrow(scores[:, c]) for c in range(len(classes))}
     else:
-        columns |= {"predicted": pa.array(scores), "score_0": pa.array(scores)}
+        columns |= {"predicted": to_arrow(scores), "score_0": to_arrow(scores)}
     meta = json.dumps({"classes": list(classes)}).encode()
     table = pa.table(columns).replace_schema_metadata({_META: meta})
     partial = path.with_name(path.name + ".partial")
@@ -84,23 +84,18 @@ def load_predictions(path: str | Path) -> Predictions:
     if not path.is_file():
         raise InvalidInput("the file is missing", file=path)
     try:
-        table = pq.read_table(path)
+        table = pq.ParquetFile(path).read()
     except pa.ArrowInvalid as error:
         raise InvalidInput("is not a Parquet file", file=path) from error
     meta = (table.schema.metadata or {}).get(_META)
     if meta is None:
         raise InvalidInput("does not hold predictions of trimgate", file=path)
     classes = tuple(json.loads(meta)["classes"])
-    scores = [table[f"score_{c}"].to_numpy() for c in range(max(1, len(classes)))]
+    scores = [to_numpy(table[f"score_{c}"]) for c in range(max(1, len(classes)))]
     return Predictions(
-        rows=table["row"].to_numpy(),
-        labels=_values(table["label"]),
+        rows=to_numpy(table["row"]),
+        labels=to_numpy(table["label"]),
         scores=np.stack(scores, axis=1) if classes else scores[0],
-        predicted=_values(table["predicted"]),
+        predicted=to_numpy(table["predicted"]),
         classes=classes,
     )
-
-
-def _values(column: Any) -> Array:
-    values: Array = column.to_numpy()
-    return values

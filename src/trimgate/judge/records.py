@@ -275,14 +275,58 @@ class Candidate(_Record):
     refusal: str | None = None
 
 
+class Trial(_Record):
+    """A recipe on a sample, roughly measured, for successive halving.
+
+    Attributes:
+        difference: Candidate minus baseline of the primary metric, paired.
+        gain: In the objective; above 1 is better than the baseline.
+        scale: What the difference is measured by: the baseline's value for errors that have the
+            unit of the label, else 1.
+        seconds: What the recipe's steps took on the sample.
+        full_seconds: What it may take on all rows.
+        refusal: Why it could not be carried out (then the rest is None).
+    """
+
+    name: str
+    difference: Interval | None = None
+    gain: float | None = None
+    scale: float = 1.0
+    seconds: float = 0.0
+    full_seconds: float = 0.0
+    refusal: str | None = None
+
+
+class Screened(_Record):
+    """One recipe after a rung: whether it goes on, and why."""
+
+    name: str
+    goes_on: bool
+    reason: str
+
+
+class Halving(_Record):
+    """A rung of successive halving; `lines` holds every recipe, the best first."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["halving"] = "halving"
+    lines: tuple[Screened, ...]
+
+    @property
+    def survivors(self) -> list[str]:
+        """Names of the recipes that go on."""
+        return [line.name for line in self.lines if line.goes_on]
+
+
 class Ranked(_Record):
     """One line of the leaderboard.
 
     Attributes:
         speedup: Wall-time speed-up at the target's first batch size.
+        cpu: How many times less CPU time it takes there, which is what a machine costs.
         admissible: Whether the winner could be chosen from it (not hopeless on validation,
             measured, no slower than the baseline where speed is the objective).
-        pareto: On the Pareto front of metric, speed-up, size and memory.
+        pareto: On the Pareto front of metric, speed-up, size, memory and cost.
         reason: Why it stands where it stands, in words.
     """
 
@@ -296,6 +340,7 @@ class Ranked(_Record):
     speedup: Interval | None
     size: int | None
     peak_rss: int | None
+    cpu: Interval | None = None
     admissible: bool
     pareto: bool
     winner: bool

@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from trimgate.judge import _rules
 from trimgate.judge.metrics import higher_is_better
+from trimgate.judge.objective import (
+    Objective,
+    Weights,
+    gains,
+    label,
+    timed_batches,
+    weighted_gain,
+    words,
+)
 from trimgate.judge.policy import LEAST_GAIN, GatePolicy
 from trimgate.judge.records import (
-    BatchBenchmark,
-    Benchmark,
     Candidate,
     Evaluation,
     Interval,
@@ -17,15 +23,7 @@ from trimgate.judge.records import (
     Selection,
 )
 
-Objective = Literal["latency", "throughput", "size", "memory"]
-
 BASELINE = "baseline"
-_GAINS = {
-    "latency": "faster at the first batch size",
-    "throughput": "faster at the largest batch size",
-    "size": "smaller",
-    "memory": "lighter in memory",
-}
 DEFAULT_MARGIN = 0.01
 
 
@@ -49,7 +47,7 @@ def select(
     baseline: Evaluation,
     candidates: Sequence[Candidate],
     *,
-    objective: Objective,
+    objective: Objective | Weights,
     policy: GatePolicy | None = None,
     max_drop: float | None = None,
     baseline_uri: str = "",
@@ -69,7 +67,7 @@ def select(
     Args:
         baseline: The baseline on the validation split.
         candidates: On the same split.
-        objective: What to be best at.
+        objective: What to be best at, or several with their weights.
         policy: The gate's rules; a candidate that cannot pass them is not chosen.
         max_drop: Margin of the primary metric; by default the policy's, else 0.01 (for errors
             without a fixed scale 1 % of the baseline's).
@@ -100,7 +98,7 @@ def select(
         len(admissible), _baseline_line(baseline, entries, baseline_uri, winner is None, front)
     )
     return Selection(
-        objective=objective,
+        objective=label(objective),
         metric=baseline.primary,
         higher_is_better=higher_is_better(baseline.primary),
         ranking=tuple(
@@ -124,9 +122,10 @@ def _margins(baseline: Evaluation, policy: GatePolicy, max_drop: float | None) -
 
 
 def _judge(
-    baseline: Evaluation, candidate: Candidate, objective: Objective, policy: GatePolicy
+    baseline: Evaluation, candidate: Candidate, objective: Objective | Weights, policy: GatePolicy
 ) -> _Entry:
-    gain = None if candidate.benchmark is None else _gain(candidate.benchmark, objective)
+    measured = candidate.benchmark
+    gain = None if measured is None else weighted_gain(gains(measured), objective)
     refusal = _refusal(baseline, candidate, gain, objective, policy)
     doubt = None if refusal else _doubt(candidate, policy)
     return _Entry(candidate, gain, refusal, doubt)
@@ -144,7 +143,7 @@ def _refusal(
     baseline: Evaluation,
     candidate: Candidate,
     gain: Interval | None,
-    objective: Objective,
+    objective: Objective | Weights,
     policy: GatePolicy,
 ) -> str | None:
     """Why it cannot win, or None."""
@@ -171,29 +170,14 @@ def _refusal(
     for result in _rules.benchmark_rules(policy, benchmark):
         if result.outcome != "pass":
             return f"{result.rule}: {result.reason}"
-    timed = {"latency": benchmark.batches[0], "throughput": _largest(benchmark)}.get(objective)
-    if timed is not None and timed.state == "void":
+    if any(timed.state == "void" for timed in timed_batches(benchmark, objective)):
         return "its timing is void: the machine was too busy to conclude"
     if not (gain.low > 1 and gain.value >= LEAST_GAIN):
         return (
-            f"it is not surely {_GAINS[objective]} than the baseline: "
+            f"it is not surely {words(objective)} than the baseline: "
             f"{gain.value:.3g} times [{gain.low:.3g}, {gain.high:.3g}]"
         )
     return None
-
-
-def _largest(benchmark: Benchmark) -> BatchBenchmark:
-    return max(benchmark.batches, key=lambda batch: batch.batch_size)
-
-
-def _gain(benchmark: Benchmark, objective: Objective) -> Interval:
-    if objective == "latency":
-        return benchmark.batches[0].wall
-    if objective == "throughput":
-        return _largest(benchmark).wall
-    key = "size" if objective == "size" else "peak_rss"
-    ratio = getattr(benchmark.baseline, key) / max(1, getattr(benchmark.candidate, key))
-    return Interval(value=ratio, low=ratio, high=ratio, confidence=1.0, method="exact")
 
 
 def _order(entry: _Entry) -> tuple[bool, bool, bool, float, int, int, str]:
@@ -239,9 +223,9 @@ def _value(entry: _Entry) -> float:
 
 
 def _front(baseline: Evaluation, entries: Sequence[_Entry]) -> set[str]:
-    """Names on the Pareto front of metric, speed-up, size and memory; more is better in each."""
+    """Names on the Pareto front of metric, speed-up, size, memory and cost; more is better."""
     primary, up = baseline.primary, higher_is_better(baseline.primary)
-    points: dict[str, tuple[float, float, float, float]] = {}
+    points: dict[str, tuple[float, ...]] = {}
     for entry in entries:
         evaluation, benchmark = entry.candidate.evaluation, entry.candidate.benchmark
         if evaluation is None or benchmark is None or primary not in evaluation.metrics:
@@ -252,12 +236,14 @@ def _front(baseline: Evaluation, entries: Sequence[_Entry]) -> set[str]:
             benchmark.batches[0].wall.value,
             -benchmark.candidate.size,
             -benchmark.candidate.peak_rss,
+            benchmark.batches[0].cpu.value,
         )
         points[BASELINE] = (
             baseline.metrics[primary].interval.value * (1 if up else -1),
             1.0,
             -benchmark.baseline.size,
             -benchmark.baseline.peak_rss,
+            1.0,
         )
     return {
         name
@@ -269,14 +255,16 @@ def _front(baseline: Evaluation, entries: Sequence[_Entry]) -> set[str]:
     } or {BASELINE}
 
 
-def _line(entry: _Entry, primary: str, pareto: bool, winner: bool, objective: Objective) -> Ranked:
+def _line(
+    entry: _Entry, primary: str, pareto: bool, winner: bool, objective: Objective | Weights
+) -> Ranked:
     candidate = entry.candidate
     evaluation, benchmark = candidate.evaluation, candidate.benchmark
     known = evaluation is not None and primary in evaluation.metrics
     gain = entry.gain
     reason = entry.refusal
     if reason is None and gain is not None:
-        reason = f"{gain.value:.3g} times {_GAINS[objective]}"
+        reason = f"{gain.value:.3g} times {words(objective)}"
         if entry.doubt:
             reason += f"; the validation rows do not show that it keeps {entry.doubt}"
     return Ranked(
@@ -290,6 +278,7 @@ def _line(entry: _Entry, primary: str, pareto: bool, winner: bool, objective: Ob
         speedup=benchmark.batches[0].wall if benchmark else None,
         size=benchmark.candidate.size if benchmark else None,
         peak_rss=benchmark.candidate.peak_rss if benchmark else None,
+        cpu=benchmark.batches[0].cpu if benchmark else None,
         admissible=entry.refusal is None,
         pareto=pareto,
         winner=winner,
@@ -312,6 +301,7 @@ def _baseline_line(
         speedup=None,
         size=measured.baseline.size if measured else None,
         peak_rss=measured.baseline.peak_rss if measured else None,
+        cpu=None,
         admissible=True,
         pareto=BASELINE in front,
         winner=winner,
@@ -323,7 +313,7 @@ def _reason(
     winner: _Entry | None,
     top: _Entry | None,
     entries: Sequence[_Entry],
-    objective: Objective,
+    objective: Objective | Weights,
 ) -> str:
     if winner is None:
         if not entries:
@@ -331,7 +321,7 @@ def _reason(
         best = entries[0]
         told = f"; {best.candidate.name}: {best.refusal}" if best.refusal else ""
         return f"none of {len(entries)} candidates beats the baseline{told}"
-    told = f"{winner.candidate.name} is {_value(winner):.3g} times {_GAINS[objective]}"
+    told = f"{winner.candidate.name} is {_value(winner):.3g} times {words(objective)}"
     if top is not None and winner is not top:
         told += f", which cannot be told from {top.candidate.name}, and it is simpler or smaller"
     return told

@@ -278,7 +278,8 @@ def _drop_broken(cache: Path) -> None:
     """
     for file in cache.glob("*.json"):
         try:
-            whole = all(_untouched(uri, file) for uri in _uris(json.loads(file.read_bytes())))
+            uris = list(_uris(json.loads(file.read_bytes())))
+            whole = all(_untouched(uri, file) and not _provisional(uri) for uri in uris)
         except (ValueError, TypeError, AttributeError, OSError):
             whole = False
         if not whole:
@@ -290,6 +291,12 @@ def _uris(entry: dict[str, Any]) -> Iterator[Path]:
     for value in entry.values():
         if isinstance(value, dict) and "uri" in value:
             yield Path(value["uri"])
+
+
+def _provisional(path: Path) -> bool:
+    """Whether the task only said that it had no time left, which may be otherwise today."""
+    file = path / "refused.json"
+    return file.is_file() and not json.loads(file.read_bytes()).get("final", True)
 
 
 def _untouched(path: Path, entry: Path) -> bool:

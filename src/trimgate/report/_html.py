@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from trimgate.judge.records import save
 from trimgate.report._card import CardInput
+from trimgate.report._features import row_pictures, unused_features
 from trimgate.report._format import TIMES, difference_style, percent, sentence, words
 from trimgate.report._headline import headline, rows_per_call
 from trimgate.report._leaderboard import leaderboard_rows, refused_recipes
@@ -25,7 +26,6 @@ from trimgate.report._views import (
     pareto_plot,
     quality_rows,
     served_view,
-    unused_features,
 )
 
 
@@ -71,7 +71,9 @@ def _environment() -> Environment:
 
 
 def _view(card: CardInput) -> dict[str, Any]:
-    rows = leaderboard_rows(card.selection, card.candidates, card.baseline_validation)
+    rows = leaderboard_rows(
+        card.selection, card.candidates, card.baseline_validation, card.target
+    )
     rules = [rule_row(rule) for rule in card.rules]
     sizes = dict.fromkeys(size for row in rows for size in row.speedups)
     metric = card.selection.metric
@@ -112,6 +114,7 @@ def _view(card: CardInput) -> dict[str, Any]:
         "served": served_view(card),
         "lineage": lineage_rows(card),
         "unused": unused_features(card),
+        "row_pictures": row_pictures(card),
         "method": paragraphs(card),
         "controls": controls(card),
         "method_panels": method_panels(card),

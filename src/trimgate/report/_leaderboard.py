@@ -2,8 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
-from trimgate.judge.records import Candidate, Evaluation, Footprint, Ranked, Selection
+from trimgate.judge.records import (
+    BatchBenchmark,
+    Candidate,
+    Evaluation,
+    Footprint,
+    Ranked,
+    Selection,
+)
 from trimgate.report._card import BASELINE, CardInput, Refused
 from trimgate.report._format import (
     NONE,
@@ -17,6 +25,7 @@ from trimgate.report._format import (
 )
 from trimgate.report._headline import metric_cell
 from trimgate.report._steps import chips, names_steps
+from trimgate.targets import Target
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class LeaderboardRow:
         rank: "1", or "–" for the baseline as the reference.
         steps: The recipe as chips; empty for the baseline.
         speedups: By batch size; "void" where the A/A control voided the timing.
+        cost: Of a million predictions at the target's first batch size; empty without a price.
         reference: Whether it is the baseline.
     """
 
@@ -40,6 +50,7 @@ class LeaderboardRow:
     size: str
     peak_rss: str
     cold_start: str
+    cost: str
     reason: str
     winner: bool
     pareto: bool
@@ -56,6 +67,7 @@ def leaderboard_rows(
     selection: Selection,
     candidates: Iterable[Candidate] = (),
     baseline: Evaluation | None = None,
+    target: Target | None = None,
 ) -> list[LeaderboardRow]:
     """The leaderboard in order, the baseline among it.
 
@@ -64,6 +76,7 @@ def leaderboard_rows(
         candidates: The candidates it was made from: their benchmarks hold what the ranking
             does not.
         baseline: The baseline's evaluation on the validation split.
+        target: Its price per hour gives the cost.
 
     Returns:
         The measured recipes by rank. The baseline comes first when it was kept, else where
@@ -71,14 +84,16 @@ def leaderboard_rows(
     """
     by_name = {c.name: c for c in candidates}
     rows = [
-        _row(ranked, by_name.get(ranked.name), selection)
+        _row(ranked, by_name.get(ranked.name), selection, target)
         for ranked in sorted(selection.ranking, key=lambda r: r.rank)
         if ranked.name != BASELINE and not _refused(ranked, by_name)
     ]
     place = next((r for r in selection.ranking if r.name == BASELINE), None)
-    footprint = next((c.benchmark.baseline for c in by_name.values() if c.benchmark), None)
+    measured = next((c.benchmark for c in by_name.values() if c.benchmark), None)
+    footprint = measured.baseline if measured else None
     if place or baseline or footprint:
-        row = _baseline(selection, baseline, footprint, place)
+        cost = _cost(measured.batches[0], "baseline", target) if measured else ""
+        row = _baseline(selection, baseline, footprint, place, cost)
         ahead = len(rows) if place is None else sum(int(r.rank) < place.rank for r in rows)
         rows.insert(0 if row.winner else ahead, row)
     return rows
@@ -99,7 +114,20 @@ def _refused(ranked: Ranked, by_name: dict[str, Candidate]) -> bool:
     return candidate is not None and candidate.refusal is not None
 
 
-def _row(ranked: Ranked, candidate: Candidate | None, selection: Selection) -> LeaderboardRow:
+def _cost(
+    batch: BatchBenchmark, role: Literal["baseline", "candidate"], target: Target | None
+) -> str:
+    """Money for a million predictions: their CPU time, at the price of one of the threads."""
+    if target is None or target.price_per_hour is None or batch.state == "void":
+        return ""
+    seconds_per_row = getattr(batch, role).cpu / batch.batch_size
+    money = 1e6 * seconds_per_row * target.price_per_hour / 3600 / target.threads
+    return f"{money:.3g}"
+
+
+def _row(
+    ranked: Ranked, candidate: Candidate | None, selection: Selection, target: Target | None
+) -> LeaderboardRow:
     benchmark = candidate.benchmark if candidate else None
     batches = benchmark.batches if benchmark else ()
     speedups = {
@@ -122,6 +150,7 @@ def _row(ranked: Ranked, candidate: Candidate | None, selection: Selection) -> L
         size=size(ranked.size),
         peak_rss=size(ranked.peak_rss),
         cold_start=seconds(footprint.cold_start if footprint else None),
+        cost=_cost(batches[0], "candidate", target) if batches else "",
         reason=sentence(ranked.reason),
         winner=ranked.winner,
         pareto=ranked.pareto,
@@ -134,6 +163,7 @@ def _baseline(
     evaluation: Evaluation | None,
     footprint: Footprint | None,
     place: Ranked | None,
+    cost: str,
 ) -> LeaderboardRow:
     kept = selection.winner == BASELINE
     metric = metric_cell(evaluation, selection.metric)
@@ -151,6 +181,7 @@ def _baseline(
         size=size(footprint.size if footprint else place.size if place else None),
         peak_rss=size(footprint.peak_rss if footprint else place.peak_rss if place else None),
         cold_start=seconds(footprint.cold_start if footprint else None),
+        cost=cost,
         reason=sentence(reason),
         winner=kept,
         pareto=place.pareto if place else False,

@@ -6,6 +6,7 @@ from datetime import UTC
 
 from trimgate.judge.records import Candidate, Evaluation, RuleResult, Selection, Verdict
 from trimgate.report._card import CardInput
+from trimgate.report._features import unused_features
 from trimgate.report._format import sentence, words
 from trimgate.report._headline import headline, rows_per_call
 from trimgate.report._leaderboard import leaderboard_rows, refused_recipes
@@ -17,7 +18,6 @@ from trimgate.report._views import (
     lineage_rows,
     quality_rows,
     served_view,
-    unused_features,
 )
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&])|^(?=[-+=]+(?:\s|$))|(?<=^\d)(?=[.)]\s)")
@@ -142,13 +142,14 @@ def _lineage(card: CardInput) -> list[str]:
         f"{i}. {_escape(s['title'])}"
         + "".join(f", {_escape(k)} {_escape(v)}" for k, v in s["parameters"])
         + (f" ({_escape(s['short'])})" if s["digest"] else "")
+        + (f". {_escape(s['remark'])}" if s["remark"] else "")
         for i, s in enumerate(steps, 1)
     ]
     parts = ["## How the winner was made", "\n".join(lines)]
     if unused := unused_features(card):
         names = ", ".join(_escape(n) for n in unused["names"])
         more = f" and {unused['more']} more" if unused["more"] else ""
-        parts.append(f"Features no longer used: {names}{more}.")
+        parts += ["## Features no longer used", _escape(unused["lead"]), f"{names}{more}."]
     return parts
 
 

@@ -9,6 +9,7 @@ from trimgate.report._format import MINUS, words
 from trimgate.techniques import parse_step
 
 _EXPORT = "ONNX"
+_MOST = 8  # of a mapping; the whole of it is in card.json
 
 
 def step_label(step: Mapping[str, Any]) -> str:
@@ -17,8 +18,6 @@ def step_label(step: Mapping[str, Any]) -> str:
     A step that this version does not know (a card of another version) is shown by its
     technique's name and its plain parameters.
     """
-    if step.get("technique") == "optimize_graph":
-        return _EXPORT
     try:
         return parse_step(step).title()
     except InvalidInput:
@@ -78,7 +77,9 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}".replace("-", MINUS)
     if isinstance(value, Mapping):
-        return ", ".join(f"{words(str(k))} {show(v)}" for k, v in value.items()) or "none"
+        told = [f"{words(str(k))} {show(v)}" for k, v in list(value.items())[:_MOST]]
+        more = [f"{len(value) - _MOST} more"] if len(value) > _MOST else []
+        return ", ".join([*told, *more]) or "none"
     if isinstance(value, list | tuple):
         return ", ".join(show(v) for v in value) or "none"
     return str(value)

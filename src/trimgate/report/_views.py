@@ -7,6 +7,7 @@ from markupsafe import Markup
 from trimgate.judge.records import Evaluation, Interval
 from trimgate.models.directory import ModelInfo
 from trimgate.report._card import BASELINE, CardInput
+from trimgate.report._distillation import distillation
 from trimgate.report._format import (
     NONE,
     count,
@@ -23,7 +24,6 @@ from trimgate.report._headline import metric_cell, rows_per_call
 from trimgate.report._steps import effects, parameters, show, step_label
 from trimgate.report.plots import LatencyRow, ParetoPoint, latency_bars, pareto
 
-_MOST_FEATURES = 150
 _ENGINES = {
     "sklearn": "scikit-learn",
     "xgboost": "XGBoost",
@@ -194,7 +194,7 @@ def lineage_rows(card: CardInput) -> list[dict[str, Any]]:
         start = (
             _step(steps[-1], card)
             if steps
-            else {"title": "Baseline, as it was given", "parameters": []}
+            else {"title": "Baseline, as it was given", "parameters": [], "remark": ""}
         )
         rows.append({**start, **_model(info)})
         done = len(info.recipe)
@@ -204,7 +204,12 @@ def lineage_rows(card: CardInput) -> list[dict[str, Any]]:
 def _step(step: dict[str, Any], card: CardInput) -> dict[str, Any]:
     notes = card.winner.notes.get(str(step.get("technique"))) if card.winner else None
     seen = effects(notes) if isinstance(notes, dict) else []
-    return {"title": sentence(step_label(step)), "parameters": [*parameters(step), *seen]}
+    remark = distillation(notes) or str(notes.get("says", "")) if isinstance(notes, dict) else ""
+    return {
+        "title": sentence(step_label(step)),
+        "parameters": [*parameters(step), *seen],
+        "remark": remark,
+    }
 
 
 def _model(info: ModelInfo) -> dict[str, Any]:
@@ -226,22 +231,6 @@ def short_digest(digest: str | None) -> str:
         return NONE
     kind, _, rest = digest.rpartition(":")
     return f"{kind}:{rest[:12]}" if kind else rest[:12]
-
-
-def unused_features(card: CardInput) -> dict[str, Any] | None:
-    """Features that the winner no longer looks at, and the baseline did."""
-    if card.winner is None:
-        return None
-    gone = [f for f in card.winner.unused_features if f not in card.baseline.unused_features]
-    if not gone:
-        return None
-    total = len(card.winner.features)
-    lead = (
-        f"{count(len(gone))} of {count(total)} features. Requests may still hold them; what "
-        "computes only them can be switched off."
-    )
-    more = max(0, len(gone) - _MOST_FEATURES)
-    return {"lead": lead, "names": gone[:_MOST_FEATURES], "more": count(more) if more else ""}
 
 
 def _times(interval: Interval, factor: float) -> Interval:

@@ -8,6 +8,7 @@ from trimgate.tasks._common import decode, encode, log_metrics, start
 from trimgate.tasks._judging import benchmark, check_serving, evaluate, gate, report, select
 from trimgate.tasks._models import apply_technique, describe_model, import_model, load_data
 from trimgate.tasks._release import promote, register, reject
+from trimgate.tasks._search import halve, sample, screen
 
 __all__ = [
     "apply_technique",
@@ -18,6 +19,7 @@ __all__ = [
     "encode",
     "evaluate",
     "gate",
+    "halve",
     "import_model",
     "load_data",
     "log_metrics",
@@ -25,6 +27,8 @@ __all__ = [
     "register",
     "reject",
     "report",
+    "sample",
+    "screen",
     "select",
     "start",
 ]

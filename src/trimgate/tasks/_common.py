@@ -3,7 +3,9 @@
 import base64
 import json
 import logging
+import os
 import sys
+import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,10 @@ EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.parquet"
 SELECTION = "selection.json"
 CANDIDATES = "candidates.json"
+SAMPLE = "sample.json"
+
+DEADLINE = "TRIMGATE_DEADLINE"
+"""Environment variable: the time (seconds since the epoch) after which no step begins."""
 
 
 def start(*, timing: bool = False) -> None:
@@ -75,9 +81,25 @@ def read_selection(directory: str) -> tuple[records.Selection, list[records.Cand
     )
 
 
-def refusal(directory: str | Path) -> str | None:
+def refusal(directory: str | Path, recipe: str = "") -> str | None:
+    """Why there is no model, or None; where recipes have reasons of their own, that of one."""
     file = Path(directory) / REFUSED
-    return str(json.loads(file.read_text())["reason"]) if file.is_file() else None
+    if not file.is_file():
+        return None
+    reason = json.loads(file.read_text())["reason"]
+    if isinstance(reason, dict):
+        return str(reason.get(recipe) or next(iter(reason.values())))
+    return str(reason)
+
+
+def deadline_passed() -> bool:
+    return time.time() > float(os.environ.get(DEADLINE, "inf"))
+
+
+def effort_of(rows: str | Path) -> float:
+    """Share of the usual work that is worth doing on these rows: below 1 on a sample."""
+    file = Path(rows) / SAMPLE
+    return float(json.loads(file.read_text())["effort"]) if file.is_file() else 1.0
 
 
 def check_unchanged(found: str, expected: str, file: Path) -> None:

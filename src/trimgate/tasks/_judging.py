@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
 from trimgate.judge import records
-from trimgate.judge.selection import Objective
+from trimgate.judge.objective import Weights
 from trimgate.models.directory import read, writing
 from trimgate.targets import Target
 from trimgate.tasks._common import (
@@ -124,7 +124,7 @@ def benchmark(
     from trimgate.judge.harness import run_benchmark
 
     start(timing=True)
-    refused = refusal(model)
+    refused = refusal(model, name)
     if refused:
         shutil.copytree(model, out, dirs_exist_ok=True)
         candidate = records.Candidate(name=name, uri=uri, model="", steps=(), refusal=refused)
@@ -172,7 +172,7 @@ def select(
     out: str,
     leaderboard: str,
     *,
-    objective: str,
+    objective: Mapping[str, float],
     policy: Mapping[str, Any],
 ) -> str:
     """Ranks the candidates; writes the ranking and the candidates' records.
@@ -190,7 +190,7 @@ def select(
     selection = select(
         evaluation,
         entries,
-        objective=TypeAdapter(Objective).validate_python(objective),
+        objective=TypeAdapter(Weights).validate_python(dict(objective)),
         policy=GatePolicy.model_validate(dict(policy)),
         baseline_uri=baseline_uri,
     )

@@ -2,16 +2,31 @@
 
 import json
 import logging
+import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trimgate import __version__
+from trimgate.data import digest, halves
 from trimgate.data.dataset import Dataset
 from trimgate.errors import NotApplicable
-from trimgate.models.directory import ModelInfo, read, writing
+from trimgate.models.directory import MODEL_JSON, ModelInfo, read, writing
 from trimgate.targets import Target
-from trimgate.tasks._common import REFUSED, check_unchanged, encode, in_bytes, refusal, start
+from trimgate.tasks._cache import StepCache
+from trimgate.tasks._common import (
+    REFUSED,
+    check_unchanged,
+    deadline_passed,
+    effort_of,
+    encode,
+    in_bytes,
+    refusal,
+    start,
+)
+from trimgate.techniques import Context
 
 _log = logging.getLogger("trimgate.tasks")
 
@@ -123,6 +138,8 @@ def apply_technique(
     metric: str,
     target: Mapping[str, Any],
     seed: int,
+    recipes: Sequence[str] = (),
+    screened: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Applies one recipe step; a step that does not apply leaves its reason.
 
@@ -135,39 +152,91 @@ def apply_technique(
         metric: The primary metric.
         target: The target profile.
         seed: Makes the result reproducible.
+        recipes: The recipes that go through this step.
+        screened: By recipe, why it does not go on after the trial on a sample (empty: it does).
 
     Returns:
         What the Kubeflow UI shows of the new model.
     """
-    from trimgate.data import halves
-    from trimgate.techniques import Context, get, parse_step
+    from trimgate.techniques import get, parse_step
 
     start()
     if refusal(source):
         shutil.copytree(source, out, dirs_exist_ok=True)
         return describe_model(out)
     config = parse_step(_whole_numbers(step))
-    technique = get(config.technique)
-    context = Context(
-        train=Dataset.load(train),
-        validation=halves(Dataset.load(validation))[0],
-        metric=metric,
-        target=Target.model_validate(dict(target)),
-        seed=int(seed),
-    )
-    reason = technique.refusal(read(source), config, context.target)
+    if screened and all(screened.get(name) for name in recipes):
+        reasons = {name: f"not tried in full: {screened[name]}" for name in recipes}
+        return _refuse(out, config.technique, reasons)
+    if deadline_passed():
+        return _refuse(
+            out, config.technique, "the budget's time was up before this step", final=False
+        )
+    parent = read(source)
+    goal = Target.model_validate(dict(target))
+    reason = get(config.technique).refusal(parent, config, goal)
     if reason is None:
+        effort = effort_of(train)
+        data = Dataset.load(train), halves(Dataset.load(validation))[0]
+        cache = StepCache(
+            {
+                "source": [parent.digest, parent.recipe],
+                "step": config.model_dump(mode="json"),
+                "rows": [digest(rows) for rows in data],
+                "metric": metric,
+                "target": goal.model_dump(mode="json"),
+                "seed": int(seed),
+                "effort": effort,
+                "code": os.environ.get("TRIMGATE_CODE", __version__),
+            }
+        )
+        if cache.take(Path(out)):
+            _log.info("%s: done before on this model and these rows", config.title())
+            return describe_model(out)
+        context = Context(
+            train=data[0],
+            validation=data[1],
+            metric=metric,
+            target=goal,
+            seed=int(seed),
+            effort=effort,
+            work=cache.work,
+        )
+        began = time.monotonic()
         try:
-            info = technique.apply(Path(source), Path(out), config, context)
+            info = get(config.technique).apply(Path(source), Path(out), config, context)
+            info = _timed(Path(out), info, parent, time.monotonic() - began)
+            cache.keep(Path(out))
             _log.info("%s: %s", config.title(), in_bytes(info.size))
         except NotApplicable as error:
             reason = error.problem
     if reason is not None:
         _log.info("%s does not apply: %s", config.title(), reason)
-        with writing(out) as partial:
-            (partial / REFUSED).write_text(
-                json.dumps({"technique": config.technique, "reason": reason})
-            )
+        return _refuse(out, config.technique, reason)
+    return describe_model(out)
+
+
+def _timed(directory: Path, info: ModelInfo, parent: ModelInfo, seconds: float) -> ModelInfo:
+    """Notes how long the step took, after the times of the steps before it."""
+    taken = [*parent.notes.get("seconds", []), round(seconds, 3)]
+    info = info.model_copy(update={"notes": {**info.notes, "seconds": taken}})
+    partial = directory / f"{MODEL_JSON}.partial"
+    partial.write_text(info.model_dump_json(indent=2) + "\n")
+    partial.replace(directory / MODEL_JSON)
+    return info
+
+
+def _refuse(
+    out: str, technique: str, reason: str | Mapping[str, str], *, final: bool = True
+) -> dict[str, Any]:
+    """Leaves the reason (or one for each recipe) in place of a model.
+
+    One that is not final is not kept for later runs.
+    """
+    with writing(out) as partial:
+        (partial / REFUSED).write_text(
+            json.dumps({"technique": technique, "reason": reason, "final": final})
+        )
     return describe_model(out)
 
 

@@ -1,0 +1,5 @@
+"""The component `sample`."""
+
+from .component import sample
+
+__all__ = ["sample"]

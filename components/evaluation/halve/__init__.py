@@ -1,0 +1,5 @@
+"""The component `halve`."""
+
+from .component import halve
+
+__all__ = ["halve"]

@@ -1,0 +1,5 @@
+"""The component `screen`."""
+
+from .component import screen
+
+__all__ = ["screen"]
