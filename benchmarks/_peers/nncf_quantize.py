@@ -1,0 +1,54 @@
+"""NNCF: post-training quantization of the ONNX file, with its control of accuracy.
+
+Runs in NNCF's own environment: `python nncf_quantize.py JOB.json` (see `peers.py`).
+"""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import nncf
+import numpy as np
+import onnx
+import onnxruntime
+
+
+def main() -> None:
+    """Quantizes, writes the model to `out`, and what NNCF's own validation gave."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    folder, out = Path(job["rows"]), Path(job["out"])
+    rows = np.load(folder / "train.npy", mmap_mode="r")
+    held = np.load(folder / "validation.npy", mmap_mode="r")
+    labels = np.load(folder / "validation-labels.npy")
+    seen: list[float] = []
+
+    def accuracy(model: onnx.ModelProto, data: Iterable[int]) -> float:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        index = list(data)
+        right = [
+            session.run(None, {job["input"]: held[[i]]})[0].argmax() == labels[i] for i in index
+        ]
+        if len(index) == len(held):  # it also tries the function on a single row
+            seen.append(float(np.mean(right)))
+        return float(np.mean(right))
+
+    quantized = nncf.quantize_with_accuracy_control(
+        onnx.load(job["onnx"]),
+        nncf.Dataset(range(len(rows)), lambda i: {job["input"]: rows[[i]]}),
+        nncf.Dataset(range(len(held)), lambda i: i),
+        accuracy,
+        max_drop=job["tolerance"],
+        drop_type=nncf.DropType.ABSOLUTE,
+        subset_size=len(rows),
+        preset=nncf.QuantizationPreset.MIXED,
+    )
+    onnx.save(quantized, str(out / "model.onnx"))
+    claims = {"accuracy": seen[-1], "from": seen[0], "rows": len(held)}
+    (out / "claims.json").write_text(json.dumps(claims))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""How much faster and smaller the recipes make three known shapes, and what that costs.
+
+    python benchmarks/shapes.py WORK [--only cnn|text|trees] [--tiny]
+
+- cnn: a ResNet-50 trained on Fashion-MNIST; half of its channels and INT8, on ONNX Runtime and
+  OpenVINO, against FP32 on ONNX Runtime.
+- text: an encoder of the size of BERT-base with random weights (speed and size alone), and MiniLM
+  trained on sentences (accuracy too), with students of fewer layers or half the width.
+- trees: boosted trees and a forest of 300 trees on 30 features, a row and 1,000 rows a call,
+  against scikit-learn; the predictions must be the same.
+
+All through trimgate's techniques, judged and timed by its harness, in one run on one machine.
+The ratios in the column "expected" are for a CPU with AMX. What is made and measured is kept in
+WORK.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import _bench
+import _models
+from _bench import EXPORT, Model, RefusedError, log
+
+from trimgate.errors import TrimgateError
+
+Step = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table.
+
+    Attributes:
+        model: One of `_models.MODELS`.
+        steps: Of the recipe.
+        expected: What is claimed of it, for people.
+        accuracy: Whether the model was trained, so that its quality means something.
+        native: Compared with the model as it was trained rather than its ONNX form.
+    """
+
+    model: str
+    steps: tuple[Step, ...]
+    expected: str = ""
+    accuracy: bool = True
+    native: bool = False
+
+
+INT8: Step = {"technique": "quantize", "scheme": "static-int8"}
+DYNAMIC: Step = {"technique": "quantize", "scheme": "dynamic-int8"}
+OPENVINO: Step = {"technique": "runtime", "engine": "openvino"}
+OPENVINO_BF16: Step = {**OPENVINO, "precision": "bf16"}
+COMPILED: Step = {"technique": "runtime", "engine": "daal4py"}
+FUSED: Step = {"technique": "optimize_graph", "level": "transformer"}
+
+
+def lines(epochs: int, layers: int) -> dict[str, tuple[Line, ...]]:
+    """The rows of each table.
+
+    Args:
+        epochs: Of fine-tuning and distillation, at most.
+        layers: Of the large encoder.
+    """
+    training = {"epochs": epochs}
+    half: Step = {
+        "technique": "prune", "method": "channels", "amount": 0.5, "finetune": training,
+    }  # fmt: skip
+    untrained = {"epochs": 0}
+    shallow: Step = {
+        "technique": "prune", "method": "layers", "amount": 0.5, "importance": "random",
+        "finetune": untrained,
+    }  # fmt: skip
+    narrow: Step = {
+        "technique": "prune", "method": "heads_and_ffn", "amount": 0.5, "importance": "magnitude",
+        "finetune": untrained,
+    }  # fmt: skip
+    cnn, bert, minilm = "fashion-resnet50", "text-bert", "text-minilm"
+
+    def student(**shape: Any) -> Step:
+        return {
+            "technique": "distill", "student": shape, "epochs": epochs,
+            "loss": {"hidden": 1.0},
+        }  # fmt: skip
+
+    return {
+        "cnn": (
+            Line(cnn, (INT8,)),
+            Line(cnn, (INT8, OPENVINO)),
+            Line(cnn, (half,)),
+            Line(cnn, (half, INT8), "8× faster, 14× smaller, at most 1 point lost"),
+            Line(cnn, (half, INT8, OPENVINO), "15× faster"),
+        ),
+        "text": (
+            Line(bert, (FUSED, DYNAMIC), "3.3× faster", accuracy=False),
+            Line(bert, (*EXPORT, OPENVINO_BF16), "4.5× faster", accuracy=False),
+            Line(bert, (INT8, OPENVINO_BF16), accuracy=False),
+            Line(bert, (shallow, narrow, FUSED, DYNAMIC), "10× faster", accuracy=False),
+            Line(bert, (shallow, narrow, *EXPORT, OPENVINO_BF16), "17× faster", accuracy=False),
+            Line(minilm, (FUSED, DYNAMIC)),
+            Line(minilm, (*EXPORT, OPENVINO_BF16)),
+            Line(minilm, (student(layers=3), FUSED, DYNAMIC), "at most 1 point lost"),
+            Line(minilm, (student(width=0.5), FUSED, DYNAMIC), "10× faster"),
+            Line(minilm, (student(width=0.5), *EXPORT, OPENVINO_BF16), "17× faster"),
+        ),
+        "trees": tuple(
+            Line(f"fraud-{name}", steps, claim, native=True)
+            for name, claim in (("gradient", "20×"), ("histogram", "150×"), ("forest", "450×"))
+            for steps, claim in (
+                (EXPORT, f"{claim} faster at 1 row, same predictions"),
+                ((COMPILED,), "at 1000 rows never below 1×"),
+            )
+        ),
+    }
+
+
+@_models.maker("text-bert")
+def _bert(folder: Path, scale: _models.Scale) -> _models.Brought:
+    """12 layers, 768 wide, random weights; rows are sentences put together up to 128 tokens."""
+    small = _models.MODELS["text-minilm"](folder, scale)
+    target = folder / "bert"
+    if not (target / "config.json").is_file():
+        _write_bert(Path(small.source.path), target, scale.layers)
+    files = tuple(
+        _long_rows(file, folder / f"long-{file.name}", small.label) for file in small.three
+    )
+    source = small.source.model_copy(update={"path": target, "name": "text-bert"})
+    return _models.Brought(
+        source, (files[0], files[1], files[2]), small.label, small.metric, (1, 8)
+    )
+
+
+def _write_bert(small: Path, target: Path, layers: int) -> None:
+    """A classifier with the tokenizer of the small one, as `transformers` writes it."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    log.info("text-bert: making %d layers with random weights", layers)
+    torch.manual_seed(_bench.SEED)
+    given = json.loads((small / "config.json").read_text())
+    config = BertConfig(
+        vocab_size=given["vocab_size"], num_hidden_layers=layers, num_labels=2,
+        pad_token_id=given.get("pad_token_id", 0),
+    )  # fmt: skip
+    partial = target.with_name("bert-partial")
+    BertForSequenceClassification(config).save_pretrained(partial)
+    for file in small.glob("*token*.json"):
+        shutil.copy(file, partial)
+    for file in small.glob("vocab*"):
+        shutil.copy(file, partial)
+    partial.replace(target)
+
+
+def _long_rows(file: Path, target: Path, label: str) -> Path:
+    """Each row's text put together with those after it, to 600 characters: some 128 tokens."""
+    import pandas as pd
+
+    if not target.is_file():
+        rows = pd.read_parquet(file)
+        (column,) = (name for name in rows if name != label)
+        texts = [" ".join(rows[column].iloc[i : i + 12])[:600] for i in range(len(rows) - 12)]
+        rows.iloc[: len(texts)].assign(**{column: texts}).to_parquet(target, index=False)
+    return target
+
+
+def run_line(line: Line, model: Model, seconds: float) -> tuple[str, ...]:
+    """Measures one row of a table, or takes what is kept."""
+    from trimgate.techniques import parse_step
+
+    title = " → ".join(parse_step(step).title() for step in line.steps)
+    try:
+        before = model.native if line.native else _bench.apply_steps(model, EXPORT)
+        after = _bench.apply_steps(model, line.steps)
+    except RefusedError as error:
+        return (line.model, title, f"does not apply: {error}", "", "", "", line.expected)
+    log.info("%s: measuring %s", model.name, title)
+    try:
+        quality = _quality(line, model, before, after)
+        benchmark = _bench.measure_once(model, before, after, seconds)
+    except TrimgateError as error:
+        return (line.model, title, f"fails: {error}", "", "", "", line.expected)
+    speeds = [f"{_bench.ratio(b.wall, b.state)} at {b.batch_size}" for b in benchmark.batches]
+    size = f"{benchmark.baseline.size / benchmark.candidate.size:.3g}× smaller"
+    memory = f"{benchmark.baseline.peak_rss / benchmark.candidate.peak_rss:.3g}× less"
+    return (line.model, title, quality, "; ".join(speeds), size, memory, line.expected)
+
+
+def _quality(line: Line, model: Model, before: Path, after: Path) -> str:
+    if not line.accuracy:
+        return "random weights"
+    record = _bench.judge(model, before, after)
+    change = record.differences[model.metric]
+    shown = f"{model.metric} {_bench.difference(change)} points"
+    if line.native and record.parity is not None:
+        shown += (
+            f"; same label in {record.parity.agreement:.4%} of {record.parity.rows} rows, "
+            f"scores differ by {record.parity.max_difference:.1g} at most"
+        )
+    return shown
+
+
+def show(stage: str, rows: Sequence[Line], given: argparse.Namespace) -> None:
+    """Measures a stage and prints its table."""
+    scale = _models.SCALES["tiny" if given.tiny else "full"]
+    measured = []
+    for line in rows:
+        model = _models.make(line.model, given.work, scale)
+        measured.append(run_line(line, model, given.seconds))
+    header = ("Model", "Steps", "Quality on test rows", "Speed", "Size", "Memory", "Expected")
+    print(f"\n## {stage}\n\n{_bench.machine()}\n")
+    print(_bench.markdown(header, measured), flush=True)
+
+
+def main() -> int:
+    """Measures the stages asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("work", type=Path, help="a folder that keeps everything")
+    parser.add_argument("--only", action="append", choices=("cnn", "text", "trees"))
+    parser.add_argument("--tiny", action="store_true", help="small models, few rows: a rehearsal")
+    parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning; %(default)s")
+    parser.add_argument("--seconds", type=float, default=12, help="per timing; %(default)s")
+    given = parser.parse_args()
+    _bench.logging_to_console()
+    layers = _models.SCALES["tiny" if given.tiny else "full"].layers
+    for stage, rows in lines(1 if given.tiny else given.epochs, layers).items():
+        if not given.only or stage in given.only:
+            show(stage, rows, given)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
