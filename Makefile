@@ -50,4 +50,4 @@ $(VENV)/.test-$(KEY): | $(VENV)/bin/python
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build examples/fraud/*.parquet examples/fraud/*.skops
+	rm -rf $(VENV) build examples/*/*.parquet examples/*/*.npz examples/*/*.skops examples/*/*.safetensors examples/text/minilm
