@@ -126,3 +126,14 @@ def test_schema_names_every_technique():
     references = json.dumps(schema)
     for name in ("prune", "select_features", "optimize_graph", "runtime"):
         assert f"step_{name}" in references
+
+
+def test_a_misspelt_objective_is_named_by_its_key():
+    raw = {
+        "name": "m",
+        "model": {"path": "m.skops"},
+        "data": {"path": "rows.parquet", "label": "y"},
+        "objective": {"latency": 1, "sizes": 2},
+    }
+    with pytest.raises(InvalidInput, match=r"^objective\.sizes = 'sizes': input should be 'laten"):
+        parse_config(raw)

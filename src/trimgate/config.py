@@ -394,7 +394,9 @@ def _explain(
     )
     first = problems[0]
     location = [
-        str(part) for part in first["loc"] if not str(part).startswith(("literal[", "tuple["))
+        str(part)
+        for part in first["loc"]
+        if not str(part).startswith(("literal[", "tuple[", "dict[", "[key]"))
     ]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInput):
