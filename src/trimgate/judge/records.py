@@ -107,6 +107,111 @@ class Parity(_Record):
     rows: int
 
 
+class Slice(_Record):
+    """One model on the rows of a slice; beside the baseline where there is one.
+
+    Attributes:
+        name: As people read it: `country = NO`, `amount 10 to 50`, `score 0.2 to 0.4`,
+            `2026-03`.
+        kind: Where the rows come from: the values (or bands of values) of a column, bands of
+            the baseline's score, or windows of time.
+        column: The column, or None for score bands.
+        rows: How many rows.
+        metric: The primary metric of the model.
+        difference: Candidate minus baseline of the primary metric, paired. Each level holds for
+            this slice alone: what a slice has to show to pass.
+        simultaneous: The same, each level holding for all judged slices at once (Bonferroni):
+            what shows that a slice is broken, however many were looked at.
+        flips: Rows won and lost against the baseline.
+        p_value: Two-sided, of no difference: exact McNemar for accuracy, else from the
+            bootstrap.
+        adjusted_p_value: The same after Holm's correction for all judged slices.
+        reason: Why the slice was not judged (too few rows, one class only); else empty.
+    """
+
+    name: str
+    kind: Literal["column", "score_band", "time_window"]
+    column: str | None = None
+    rows: int
+    metric: Interval | None = None
+    difference: Interval | None = None
+    simultaneous: Interval | None = None
+    flips: Flips | None = None
+    p_value: float | None = None
+    adjusted_p_value: float | None = None
+    reason: str = ""
+
+
+class CalibrationBin(_Record):
+    """The rows whose confidence lies between `low` and `high`.
+
+    Attributes:
+        mean_score: Their mean score: of the positive class when binary, else of the class that
+            is predicted.
+        observed: Share of them that is of that class.
+    """
+
+    low: float
+    high: float
+    mean_score: float
+    observed: float
+    rows: int
+
+
+class Calibration(_Record):
+    """How far scores can be read as probabilities; bins without rows are left out."""
+
+    ece: Interval
+    brier: Interval
+    bins: tuple[CalibrationBin, ...]
+
+
+class Confusion(_Record):
+    """Rows by true class (outer) and predicted class (inner), in the order of `labels`.
+
+    Attributes:
+        threshold: Score of the positive class from which a row counts as positive; None where
+            the class with the highest score is predicted.
+    """
+
+    labels: tuple[str, ...]
+    matrix: tuple[tuple[int, ...], ...]
+    threshold: float | None = None
+
+
+class Curve(_Record):
+    """Points of a curve, thinned to at most 200.
+
+    Attributes:
+        kind: `roc`: x is the false-positive rate, y the true-positive rate.
+            `precision_recall`: x is the recall, y the precision.
+    """
+
+    kind: Literal["roc", "precision_recall"]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class OperatingPoint(_Record):
+    """The threshold at which a binary model decides, and what it gives there.
+
+    Attributes:
+        threshold: Score of the positive class from which a row counts as positive.
+        rule: How it was chosen, in words; always on validation rows, for each model apart.
+        chosen_on: Validation rows that it was chosen on; 0 when the config gives it.
+        precision, recall, f1: At that threshold on the rows of the evaluation.
+        cost: Mean cost per row there; None when no costs were given.
+    """
+
+    threshold: float
+    rule: str
+    chosen_on: int
+    precision: float
+    recall: float
+    f1: float
+    cost: float | None = None
+
+
 class Evaluation(_Record):
     """One model on one split.
 
@@ -123,6 +228,13 @@ class Evaluation(_Record):
         baseline_model: Digest of the model that the differences are against; None when it was
             not told.
         predictions: File name of the per-row predictions, beside the record.
+        slices: The primary metric by slice; each with the reason where it was not judged.
+        calibration: None for regression.
+        confusion: None for regression, and with more than 50 classes.
+        curves: ROC and precision-recall of a binary model.
+        operating_point: Of a binary model, when one was asked for.
+
+    A record that an earlier version wrote lacks the last five and can still be read.
     """
 
     schema_version: Literal[1] = 1
@@ -140,6 +252,11 @@ class Evaluation(_Record):
     parity: Parity | None = None
     baseline_model: str | None = None
     predictions: str | None = None
+    slices: tuple[Slice, ...] = ()
+    calibration: Calibration | None = None
+    confusion: Confusion | None = None
+    curves: tuple[Curve, ...] = ()
+    operating_point: OperatingPoint | None = None
 
 
 class Timing(_Record):
