@@ -61,9 +61,7 @@ def gains(benchmark: Benchmark) -> dict[Objective, Interval]:
     }
 
 
-def weighted_gain(
-    gains: Mapping[Objective, Interval], objective: Objective | Weights
-) -> Interval:
+def weighted_gain(gains: Mapping[Objective, Interval], objective: Objective | Weights) -> Interval:
     """The weighted geometric mean of the gains, so that twice as good is worth the same in each.
 
     The ends are made of the ends, which is wider than the mean's own interval.

@@ -13,6 +13,9 @@ from trimgate.errors import InvalidInput
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 
+QUANTILES = (0.0, 0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99, 1.0)
+"""Where `quantiles` of a latency distribution are taken: 23 points, the ends included."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
@@ -268,6 +271,7 @@ class Timing(_Record):
         p99: 99th percentile; None when the machine was too loaded to tell.
         cpu: Median CPU time of a call (all threads of the process).
         throughput: Rows per second of wall time, at the median.
+        quantiles: Wall time of calls timed one by one, at `QUANTILES`; empty in old records.
     """
 
     p50: float
@@ -275,6 +279,20 @@ class Timing(_Record):
     p99: float | None
     cpu: float
     throughput: float
+    quantiles: tuple[float, ...] = ()
+
+
+class Outliers(_Record):
+    """Slow calls of one variant, by Tukey's outer fence; they are counted, never left out.
+
+    Attributes:
+        share: Of the calls timed one by one, those slower than the upper quartile by more than
+            three times the distance of the quartiles.
+        largest: Seconds of the slowest call.
+    """
+
+    share: float
+    largest: float
 
 
 class BatchBenchmark(_Record):
@@ -291,6 +309,11 @@ class BatchBenchmark(_Record):
             as much); p99 is not given. `void`: the control was off by more than its tolerance,
             so nothing may be concluded.
         stopped: Why it stopped: `precise` (interval narrow enough) or `budget` (time is up).
+        warmup: Untimed calls of each variant (`baseline`, `candidate`) until it was steady; the
+            largest of the processes'.
+        outliers: Slow calls of each variant.
+        throughput_per_core: Rows per second of CPU time of each variant, so that what engines
+            take of other cores counts.
     """
 
     batch_size: int
@@ -304,6 +327,167 @@ class BatchBenchmark(_Record):
     processes: int
     state: Literal["clean", "loaded", "void"]
     stopped: Literal["precise", "budget"]
+    warmup: dict[str, int] = Field(default_factory=dict)
+    outliers: dict[str, Outliers] = Field(default_factory=dict)
+    throughput_per_core: dict[str, float] = Field(default_factory=dict)
+
+
+class Concurrent(_Record):
+    """Several callers at once, each calling again as soon as it has its answer.
+
+    Baseline and candidate take turns in blocks of equal length.
+
+    Attributes:
+        callers: How many call at the same time.
+        kind: `threads`: one session, called from threads; `processes`: each caller has its own.
+        batch_size: Rows per call.
+        ratio: Throughput of the candidate / that of the baseline in the same pair of blocks, so
+            above 1 is better.
+        baseline: Rows per second of the baseline, all callers together.
+        candidate: Of the candidate.
+        baseline_p99: 99th percentile of a call of the baseline, in seconds (closed loop).
+        candidate_p99: Of the candidate.
+    """
+
+    callers: int
+    kind: Literal["threads", "processes"]
+    batch_size: int
+    ratio: Interval
+    baseline: float
+    candidate: float
+    baseline_p99: float
+    candidate_p99: float
+
+
+class LoadPoint(_Record):
+    """One model under open-loop load: latency from when a request was due, so waiting counts.
+
+    Attributes:
+        requests: That were due while it was measured.
+        errors: That failed; they count as infinitely slow in the percentiles.
+        dropped: Not sent, as they were still waiting when the time was up; they count likewise.
+        late: That were sent more than a millisecond after they were due, because every worker was
+            busy: the queue that a closed loop does not see.
+        achieved: Requests answered per second.
+        p50, p95, p99: Seconds; None when so many failed or were dropped that it has no value.
+        quantiles: At `QUANTILES`, of those that were answered.
+        p99_interval: The 99th percentile with its bootstrap interval over the blocks, in seconds;
+            None for fewer than 100 requests, or where p99 is None.
+    """
+
+    requests: int
+    errors: int
+    dropped: int
+    late: int
+    achieved: float
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    quantiles: tuple[float, ...] = ()
+    p99_interval: Interval | None = None
+
+
+class LoadResult(_Record):
+    """Open-loop load: requests arrive when they arrive (Poisson), whatever is answered yet.
+
+    Baseline and candidate take turns in blocks, with the same arrivals.
+
+    Attributes:
+        where: `session`: calls in a fresh process; `server`: one-row requests to the model server
+            over loopback.
+        harness: `trimgate`, or `loadgen` (MLPerf LoadGen's Server scenario).
+        rate: Requests that are due per second, on average.
+        concurrency: Requests that may be in work at once.
+        batch_size: Rows of a request.
+        baseline: None when there is nothing to compare with.
+        p99_ratio: p99 of the baseline / that of the candidate, paired by block, so above 1 is
+            better; None where one of them has none.
+        valid: Whether it may be judged by: the generator kept its schedule (or LoadGen said VALID).
+        reason: Why not, or what limits it, in words.
+    """
+
+    where: Literal["session", "server"]
+    harness: Literal["trimgate", "loadgen"] = "trimgate"
+    rate: float
+    concurrency: int
+    batch_size: int = 1
+    candidate: LoadPoint
+    baseline: LoadPoint | None = None
+    p99_ratio: Interval | None = None
+    valid: bool = True
+    reason: str = ""
+
+
+class LoadGenRun(_Record):
+    """One MLPerf LoadGen run of one model.
+
+    Attributes:
+        scenario: `SingleStream`, `Offline` or `Server`.
+        variant: `baseline` or `candidate`.
+        valid: LoadGen's own verdict; an INVALID result proves nothing.
+        reason: Why it is INVALID, in LoadGen's words.
+        p50, p90, p99: Seconds of a query (SingleStream, Server).
+        per_second: Samples a second (Offline), or queries completed a second (Server).
+        expected: What LoadGen was told to expect, from our own measurement: seconds a query
+            (SingleStream) or samples a second.
+    """
+
+    scenario: Literal["SingleStream", "Offline", "Server"]
+    variant: Literal["baseline", "candidate"]
+    valid: bool
+    reason: str = ""
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    per_second: float | None = None
+    expected: float
+
+
+class Energy(_Record):
+    """Energy of predicting, at the target's first batch size.
+
+    Attributes:
+        baseline, candidate: Joules per 1000 predictions.
+        ratio: Baseline / candidate, so above 1 is better.
+        source: `rapl`: read from the processor's counters (the whole package, whoever used it);
+            `estimate`: computed as `method` says.
+        method: How, in words.
+    """
+
+    baseline: float
+    candidate: float
+    ratio: Interval
+    source: Literal["rapl", "estimate"]
+    method: str
+
+
+class Cost(_Record):
+    """What predictions cost, from CPU time at the target's first batch size and a price.
+
+    Attributes:
+        baseline, candidate: Money per million predictions, the machine busy all the time.
+        ratio: Baseline / candidate, so above 1 is better.
+        currency: As the price table says.
+        price: Name of the price in the table, or `price_per_hour` of the config.
+        price_per_core_hour: What was reckoned with.
+        table: Name, source and date of the price table; empty where the config gives the price.
+        traffic: Predictions a second, for the next two; None when no traffic was given.
+        baseline_month, candidate_month: Money for a month (730 hours) of whole machines that
+            carry the traffic at `utilisation`, at least one.
+        utilisation: Share of a machine's CPU time that is planned with.
+    """
+
+    baseline: float
+    candidate: float
+    ratio: Interval
+    currency: str
+    price: str
+    price_per_core_hour: float
+    table: str = ""
+    traffic: float | None = None
+    baseline_month: float | None = None
+    candidate_month: float | None = None
+    utilisation: float = 0.6
 
 
 class Footprint(_Record):
@@ -325,6 +509,24 @@ class Footprint(_Record):
     load: float
 
 
+class FormatCheck(_Record):
+    """Whether a target's own format takes the model; nothing in here was timed.
+
+    Attributes:
+        format: `ort` (ONNX Runtime mobile) or `neuron`.
+        size: Bytes of the converted model; None when it was not converted.
+        operators: Operators that it needs, as `domain;opset;names` lines.
+        unsupported: What the target cannot run, in words.
+        notes: What was only checked, and by which rule.
+    """
+
+    format: Literal["ort", "neuron"]
+    size: int | None = None
+    operators: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class Benchmark(_Record):
     """A candidate beside the baseline: speed-ups and footprints.
 
@@ -332,6 +534,16 @@ class Benchmark(_Record):
         batches: By batch size, in the target's order; the first is the one that counts.
         environment: CPU model and flags, cores, load, versions (JSON values).
         settings: The protocol's settings, threads included.
+        concurrent: Several callers at once.
+        load: Open-loop load on the sessions.
+        loadgen: MLPerf LoadGen's results, where it was asked for.
+        energy: None in old records.
+        cost: None where no price is known.
+        limits: How the target's limits were applied while measuring, in words, by limit
+            (`threads`, `memory`, `cpus`); empty when nothing was limited.
+        busy: A warning when the machine was too busy to conclude, in words; empty else.
+        format: What the target's own form of the model takes and can do (mobile, inferentia),
+            checked and not timed.
     """
 
     schema_version: Literal[1] = 1
@@ -345,6 +557,14 @@ class Benchmark(_Record):
     candidate: Footprint
     environment: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
+    concurrent: tuple[Concurrent, ...] = ()
+    load: tuple[LoadResult, ...] = ()
+    loadgen: tuple[LoadGenRun, ...] = ()
+    energy: Energy | None = None
+    cost: Cost | None = None
+    limits: dict[str, str] = Field(default_factory=dict)
+    busy: str = ""
+    format: FormatCheck | None = None
 
 
 class Served(_Record):
@@ -358,6 +578,7 @@ class Served(_Record):
         baseline_p50: Served median latency of the baseline in seconds.
         requests: Timed requests of each.
         errors: What failed, in words.
+        load: Open-loop load on the servers, winner beside baseline.
     """
 
     schema_version: Literal[1] = 1
@@ -372,6 +593,7 @@ class Served(_Record):
     requests: int
     batch_size: int = 1
     errors: tuple[str, ...] = ()
+    load: tuple[LoadResult, ...] = ()
 
 
 class Candidate(_Record):
@@ -445,6 +667,7 @@ class Ranked(_Record):
             measured, no slower than the baseline where speed is the objective).
         pareto: On the Pareto front of metric, speed-up, size, memory and cost.
         reason: Why it stands where it stands, in words.
+        excess: By constraint that it breaks: how far beyond the limit it is, in words.
     """
 
     rank: int
@@ -462,10 +685,15 @@ class Ranked(_Record):
     pareto: bool
     winner: bool
     reason: str
+    excess: dict[str, str] = Field(default_factory=dict)
 
 
 class Selection(_Record):
-    """The leaderboard; `winner` may be `baseline`."""
+    """The leaderboard; `winner` may be `baseline`.
+
+    Attributes:
+        constraints: The limits that the objective set, by name.
+    """
 
     schema_version: Literal[1] = 1
     kind: Literal["selection"] = "selection"
@@ -475,6 +703,7 @@ class Selection(_Record):
     ranking: tuple[Ranked, ...]
     winner: str
     reason: str
+    constraints: dict[str, float] = Field(default_factory=dict)
 
 
 class RuleResult(_Record):
