@@ -300,6 +300,16 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 target=target,
                 refused=plan.refused,
                 seed=config.seed,
+                # rows go to the card only where the config asks for them
+                **(
+                    {
+                        "rows": splits["test"],
+                        "example_rows": config.report.example_rows,
+                        "hide": list(config.report.hide),
+                    }
+                    if config.report.example_rows
+                    else {}
+                ),
             ),
             "card",
         )

@@ -221,6 +221,25 @@ class PromoteSection(Section):
     store: str = "trimgate-store"
 
 
+class ReportSection(Section):
+    """What the card shows besides what it always does.
+
+    Attributes:
+        example_rows: So many test rows on which the two models disagree are shown, with their
+            values. None by default: cards travel further than data may.
+        hide: Columns whose values are not shown in them.
+    """
+
+    example_rows: int = Field(default=0, ge=0, le=100)
+    hide: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _asked_for(self) -> "ReportSection":
+        if self.hide and not self.example_rows:
+            raise ValueError("`hide` is about `example_rows`, and none are asked for")
+        return self
+
+
 class Config(Section):
     """The whole file.
 
@@ -241,6 +260,7 @@ class Config(Section):
             metric drops by no more than a point (1 % for errors), and it is faster.
         mlflow: Tracking and registry.
         promote: Where a winner goes.
+        report: What the card shows besides what it always does.
         seed: Makes splits, techniques and intervals reproducible.
     """
 
@@ -257,6 +277,7 @@ class Config(Section):
     gate: GatePolicy | None = None
     mlflow: MlflowSection = MlflowSection()
     promote: PromoteSection = PromoteSection()
+    report: ReportSection = ReportSection()
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("target", mode="before")

@@ -1,6 +1,7 @@
 """Checks everything that a user gave before any work starts, and decides what will be done."""
 
 import contextlib
+import difflib
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -79,6 +80,7 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
             if key != "model.path" and Path(path).is_dir():
                 raise InvalidInput("is a folder", file=path, mend="name a file in it")
         splits = load_data(config)
+        _check_hidden(config, splits)
         with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
             directory = Path(folder, "model")
             model = import_model(model_source(config), sample(splits.train), directory)
@@ -121,6 +123,22 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
         data_digest=files_digest(data_files(config)),
         model_digest=model_digest(model_source(config)),
     )
+
+
+def _check_hidden(config: Config, splits: Splits) -> None:
+    """Refuses a misspelt column among those to hide: its values would be shown.
+
+    Raises:
+        InvalidInput: There is no such column.
+    """
+    known = [*splits.train.features, *config.data.drop]
+    for name in config.report.hide:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            raise InvalidInput(
+                "there is no such column", key="report.hide", value=name,
+                mend=f"did you mean {close[0]!r}?" if close else None,
+            )  # fmt: skip
 
 
 @contextlib.contextmanager

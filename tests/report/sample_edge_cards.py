@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from report.sample_cards import baseline_kept, inconclusive, passing, rejected
+from report.sample_full_card import full
 from report.sample_records import (
     EXPORT,
     OPENVINO,
@@ -235,5 +236,15 @@ def hostile() -> CardInput:
 
 SAMPLES: dict[str, Callable[[], CardInput]] = {
     f.__name__: f
-    for f in (passing, rejected, inconclusive, baseline_kept, image, extreme, refused_only, hostile)
+    for f in (
+        passing,
+        rejected,
+        inconclusive,
+        baseline_kept,
+        image,
+        extreme,
+        refused_only,
+        hostile,
+        full,
+    )
 }

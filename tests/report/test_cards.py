@@ -1,6 +1,9 @@
 """The card as a whole: what it says, in what order, and that nothing escapes into markup."""
 
+import base64
+import hashlib
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +22,9 @@ from trimgate.report import (
     save_card,
     verdict_text,
 )
+from trimgate.report._fronts import pareto_plots
+from trimgate.report._html import scripts
+from trimgate.report._lineage import lineage_graph
 from trimgate.report._rules import rule_row
 
 Samples = dict[str, Callable[[], CardInput]]
@@ -57,7 +63,20 @@ def test_every_card_is_whole_small_and_needs_no_network(card: CardInput) -> None
     assert page.open == []
     assert len(html.encode()) < 300_000
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "img", "link", "iframe", "object", "base", "form"}
+    assert not names & {"img", "link", "iframe", "object", "base", "form"}
+    # One script at most, and the page's own policy lets no other run and nothing be loaded.
+    written = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+    assert written in ([], [scripts()])
+    assert [t for t, _ in page.tags].count("script") == len(written)
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    for text in written:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in policy
+    assert not re.search(
+        "fetch|XMLHttp|WebSocket|eval|innerHTML|localStorage|cookie|open\\(", scripts()
+    )
     for _, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes)
         assert "src" not in attributes
@@ -101,8 +120,9 @@ def test_the_verdict_comes_first(samples: Samples, name: str, word: str) -> None
 
 def test_sections_stand_in_order(samples: Samples) -> None:
     html = render_html(samples["passing"]())
-    order = ["What changes", "Quality against speed", "Leaderboard", "The gate", "The served model"]
-    order += ["How the winner was made", "Features no longer used", "How it was measured"]
+    order = ["What changes", "Quality against what is gained", "Leaderboard", "The gate"]
+    order += ["Answers that changed", "The served model", "Features no longer used"]
+    order += ["Where the candidates come from", "How the winner was made", "How it was measured"]
     places = [html.index(f">{title}</h2>") for title in order]
     assert places == sorted(places)
 
@@ -174,7 +194,11 @@ def test_a_void_timing_claims_nothing(samples: Samples) -> None:
     assert not any("faster" in line.text and line.topic.startswith("Latency,") for line in lines)
     row = next(r for r in leaderboard_rows(card.selection, card.candidates) if r.name == "void")
     assert {cell.value for cell in (*row.speedups.values(), row.cpu)} == {"void"}
-    assert ">void</text>" not in render_html(card)
+    speed = next(plot for plot in pareto_plots(card) if plot["key"] == "speed")
+    assert ">void</text>" not in speed["picture"]
+    graph = lineage_graph(card)
+    assert graph is not None
+    assert "· void<" in graph["picture"]
 
 
 def test_the_judge_s_own_records_make_a_card(samples: Samples) -> None:
@@ -290,12 +314,12 @@ def test_markdown_says_what_the_card_says(samples: Samples) -> None:
         assert part in text
 
 
-def test_saving_writes_three_files_and_leaves_no_partial(tmp_path: Path, samples: Samples) -> None:
+def test_saving_writes_four_files_and_leaves_no_partial(tmp_path: Path, samples: Samples) -> None:
     card = samples["passing"]()
     path = save_card(card, tmp_path / "new" / "card")
     assert path.name == "card.html"
     names = sorted(p.name for p in path.parent.iterdir())
-    assert names == ["card.html", "card.json", "card.md"]
+    assert names == ["card.html", "card.json", "card.md", "pull-request.md"]
     again = CardInput.model_validate(json.loads((path.parent / "card.json").read_text()))
     assert again == card
     assert render_html(again) == path.read_text(encoding="utf-8")

@@ -21,6 +21,9 @@ def report(
     target: dict,
     refused: dict = {},  # noqa: B006
     seed: int = 0,
+    rows: dsl.Input[dsl.Dataset] = None,  # type: ignore[assignment]
+    example_rows: int = 0,
+    hide: list = [],  # noqa: B006
 ):
     """Makes the card: what was done, how it was judged, and what the verdict is.
 
@@ -41,6 +44,9 @@ def report(
         target: The target profile.
         refused: Recipes that were not tried, with the reason, by name.
         seed: The run's seed.
+        rows: The test rows; given only when examples of them are to be shown.
+        example_rows: So many of those on which the models disagree are shown with their values.
+        hide: Columns whose values are not shown.
     """
     from trimgate import tasks
 
@@ -61,4 +67,7 @@ def report(
         target=target,
         refused=refused,
         seed=seed,
+        rows=rows.path if rows else None,
+        example_rows=example_rows,
+        hide=hide,
     )

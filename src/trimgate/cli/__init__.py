@@ -150,9 +150,22 @@ def _submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    p = _command(commands, "report", "show a run: leaderboard, verdict and card")
-    p.add_argument("run", help="folder of a run, or its name in trimgate-runs")
-    p.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    p = _command(commands, "report", "show a run, or compare several over time")
+    p.add_argument(
+        "run", nargs="*", metavar="RUN", help="folder of a run, or its name in trimgate-runs"
+    )
+    p.add_argument(
+        "--compare", action="store_true",
+        help="compare the runs (all in trimgate-runs, or in a folder of runs, when one is named)",
+    )  # fmt: skip
+    p.add_argument(
+        "--format", choices=("text", "markdown", "pull-request", "json"), default="text",
+        help="pull-request: short Markdown whose details are folded away (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument(
+        "-o", "--output", metavar="FILE",
+        help="for --compare: the HTML page (default: compare.html beside the runs)",
+    )  # fmt: skip
 
 
 def _serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -176,7 +189,10 @@ def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _schema(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    _command(commands, "schema", "print the JSON Schema of optimize.yaml")
+    p = _command(commands, "schema", "print a JSON Schema: of optimize.yaml, or of card.json")
+    p.add_argument(
+        "of", nargs="?", choices=("config", "card"), default="config", help="default: %(default)s"
+    )
 
 
 _ADD = {

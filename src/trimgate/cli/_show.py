@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trimgate.report import CardInput, headline, leaderboard_rows, refused_recipes, verdict_text
 
-_STYLE = {
+STYLE = {
     "pass": "bold green",
     "fail": "bold red",
     "inconclusive": "bold yellow",
@@ -64,7 +64,7 @@ def show_result(card: CardInput, html: Path, out: Console) -> None:
         out.print(Text(f"left out: {', '.join(names)}: {reason}", style="dim"))
     verdict = verdict_text(card)
     out.print()
-    out.print(Text(f"{verdict.word.upper()}  {verdict.title}", style=_STYLE[verdict.status]))
+    out.print(Text(f"{verdict.word.upper()}  {verdict.title}", style=STYLE[verdict.status]))
     out.print(Text(verdict.summary))
     claims = [claim.text for claim in headline(card) if claim.primary]
     if claims:
@@ -72,7 +72,7 @@ def show_result(card: CardInput, html: Path, out: Console) -> None:
     if card.verdict and not card.verdict.keeps_baseline:
         for rule in card.verdict.rules:
             mark = {"pass": "✓", "fail": "✗", "inconclusive": "?"}[rule.outcome]
-            line = Text(f"{rule.rule}: {rule.reason}", style=_STYLE[rule.outcome][5:])
+            line = Text(f"{rule.rule}: {rule.reason}", style=STYLE[rule.outcome][5:])
             grid = Table.grid(padding=(0, 1, 0, 0))
             grid.add_row(Text(f"  {mark}", style=line.style), line)
             out.print(grid, soft_wrap=not out.is_terminal)

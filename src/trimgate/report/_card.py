@@ -15,6 +15,7 @@ from trimgate.judge.records import (
     Verdict,
 )
 from trimgate.models.directory import ModelInfo
+from trimgate.report._examples import Examples
 from trimgate.targets import Target
 
 Status = Literal["pass", "fail", "inconclusive", "baseline"]
@@ -76,6 +77,7 @@ class CardInput(_Record):
         verdict: What the gate said; without one nothing is called passed.
         benchmark: The winner beside the baseline.
         refused: Recipes that were refused before or while they were tried.
+        examples: Test rows on which the answers differ; only when the config asks for them.
         environment: CPU model and flags, load, versions of the machine that measured (JSON
             values); taken from the benchmark when empty.
         code_version: Version of trimgate, with the commit where it is known.
@@ -102,6 +104,7 @@ class CardInput(_Record):
     served: Served | None = None
     benchmark: Benchmark | None = None
     refused: tuple[Refused, ...] = ()
+    examples: Examples | None = None
     environment: dict[str, Any] = Field(default_factory=dict)
     code_version: str = ""
     seed: int = 0

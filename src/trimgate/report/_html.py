@@ -1,7 +1,11 @@
 """The HTML card: what the template shows, and the file."""
 
+import base64
 import functools
+import hashlib
+from collections.abc import Iterable
 from datetime import UTC
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,18 @@ from markupsafe import Markup
 
 from trimgate.judge.records import save
 from trimgate.report._card import CardInput
+from trimgate.report._compare import comparison_view
+from trimgate.report._cost import cost_view
 from trimgate.report._features import row_pictures, unused_features
+from trimgate.report._flips import flips_view
 from trimgate.report._format import TIMES, difference_style, percent, sentence, words
+from trimgate.report._fronts import pareto_plots
 from trimgate.report._headline import headline, rows_per_call
 from trimgate.report._leaderboard import leaderboard_rows, refused_recipes
+from trimgate.report._lineage import lineage_graph
 from trimgate.report._markdown import render_markdown
 from trimgate.report._method import controls, footer, method_panels, paragraphs
+from trimgate.report._pull_request import pull_request_markdown
 from trimgate.report._rules import rule_row
 from trimgate.report._steps import chips, names_steps
 from trimgate.report._verdict import gate_level, no_gate, rule_counts, verdict_text
@@ -23,7 +33,6 @@ from trimgate.report._views import (
     agreement,
     latency_panels,
     lineage_rows,
-    pareto_plot,
     quality_rows,
     served_view,
 )
@@ -34,12 +43,19 @@ def render_html(card: CardInput) -> str:
 
     All text of the run (names, reasons, parameters) is escaped.
     """
-    template = _environment().get_template("card.html.j2")
-    return template.render(_view(card)).lstrip()
+    return _page("card.html.j2", _view(card))
+
+
+def render_comparison(cards: Iterable[CardInput]) -> str:
+    """Several runs over time as one self-contained HTML page, with trends of their ratios."""
+    return _page("compare.html.j2", comparison_view(cards))
 
 
 def save_card(card: CardInput, directory: str | Path) -> Path:
-    """Writes `card.html`, `card.md` and `card.json`, each under a temporary name first.
+    """Writes `card.html`, `card.md`, `card.json` and `pull-request.md`.
+
+    Each is written under a temporary name first. `card.md` has no raw HTML, for viewers that
+    allow none; `pull-request.md` is short and folds its details away.
 
     Args:
         card: What the card shows.
@@ -50,13 +66,34 @@ def save_card(card: CardInput, directory: str | Path) -> Path:
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    texts = {"card.md": render_markdown(card), "card.html": render_html(card)}
+    texts = {
+        "card.md": render_markdown(card),
+        "pull-request.md": pull_request_markdown(card),
+        "card.html": render_html(card),
+    }
     save(card, directory / "card.json")
     for name, text in texts.items():
         partial = directory / f".{name}.partial"
         partial.write_text(text, encoding="utf-8")
         partial.replace(directory / name)
     return directory / "card.html"
+
+
+def _page(template: str, view: dict[str, Any]) -> str:
+    """A whole page, with the policy that lets no script but our own run, and nothing be loaded."""
+    script = scripts() if view.get("cost") else ""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    if script:
+        policy += f"; script-src 'sha256-{digest}'"
+    shown = {**view, "policy": policy, "script": Markup(script)}  # noqa: S704  (our own file)
+    return _environment().get_template(template).render(shown).lstrip()
+
+
+@functools.cache
+def scripts() -> str:
+    """The only script of a card."""
+    return files("trimgate.report").joinpath("templates/card.js").read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -71,9 +108,7 @@ def _environment() -> Environment:
 
 
 def _view(card: CardInput) -> dict[str, Any]:
-    rows = leaderboard_rows(
-        card.selection, card.candidates, card.baseline_validation, card.target
-    )
+    rows = leaderboard_rows(card.selection, card.candidates, card.baseline_validation, card.target)
     rules = [rule_row(rule) for rule in card.rules]
     sizes = dict.fromkeys(size for row in rows for size in row.speedups)
     metric = card.selection.metric
@@ -98,7 +133,7 @@ def _view(card: CardInput) -> dict[str, Any]:
         "winner_chips": chips(card.winner.recipe) if card.winner else (),
         "headline": headline(card),
         "in_points": difference_style(metric) == "points",
-        "pareto": Markup(pareto_plot(card)),  # noqa: S704  (plots escape their texts)
+        "pareto": pareto_plots(card),
         "rows": rows,
         "metric_name": sentence(words(metric)),
         "batch_columns": [(s, rows_per_call(s) if s else "") for s in sizes],
@@ -112,6 +147,9 @@ def _view(card: CardInput) -> dict[str, Any]:
         "agreement": agreement(card),
         "latency": latency_panels(card),
         "served": served_view(card),
+        "cost": cost_view(card),
+        "flips": flips_view(card),
+        "graph": lineage_graph(card),
         "lineage": lineage_rows(card),
         "unused": unused_features(card),
         "row_pictures": row_pictures(card),

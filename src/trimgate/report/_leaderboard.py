@@ -13,6 +13,7 @@ from trimgate.judge.records import (
     Selection,
 )
 from trimgate.report._card import BASELINE, CardInput, Refused
+from trimgate.report._cost import money, per_million
 from trimgate.report._format import (
     NONE,
     Cell,
@@ -117,12 +118,8 @@ def _refused(ranked: Ranked, by_name: dict[str, Candidate]) -> bool:
 def _cost(
     batch: BatchBenchmark, role: Literal["baseline", "candidate"], target: Target | None
 ) -> str:
-    """Money for a million predictions: their CPU time, at the price of one of the threads."""
-    if target is None or target.price_per_hour is None or batch.state == "void":
-        return ""
-    seconds_per_row = getattr(batch, role).cpu / batch.batch_size
-    money = 1e6 * seconds_per_row * target.price_per_hour / 3600 / target.threads
-    return f"{money:.3g}"
+    cost = None if target is None else per_million(batch, getattr(batch, role).cpu, target)
+    return "" if cost is None else money(cost)
 
 
 def _row(

@@ -6,6 +6,7 @@ from datetime import UTC
 
 from trimgate.judge.records import Candidate, Evaluation, RuleResult, Selection, Verdict
 from trimgate.report._card import CardInput
+from trimgate.report._compare import ONLY_RATIOS, comparison_table
 from trimgate.report._features import unused_features
 from trimgate.report._format import sentence, words
 from trimgate.report._headline import headline, rows_per_call
@@ -28,11 +29,11 @@ _OUTCOMES = {"pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclu
 def render_markdown(card: CardInput) -> str:
     """The card as Markdown without raw HTML: verdict, headline, leaderboard, rules, details."""
     verdict = verdict_text(card)
-    parts = [f"# {verdict.word}: {_escape(verdict.title)}", _escape(verdict.summary)]
+    parts = [f"# {verdict.word}: {escape(verdict.title)}", escape(verdict.summary)]
     if lines := headline(card):
         parts.append(
             "\n".join(
-                f"- **{_escape(h.text)}** ({_escape(h.topic)}: {_escape(h.detail)})" for h in lines
+                f"- **{escape(h.text)}** ({escape(h.topic)}: {escape(h.detail)})" for h in lines
             )
         )
     parts.append(leaderboard_markdown(card.selection, card.candidates, card.baseline_validation))
@@ -52,7 +53,7 @@ def leaderboard_markdown(
 ) -> str:
     """The leaderboard as Markdown (see `leaderboard_rows`)."""
     rows = leaderboard_rows(selection, candidates, baseline)
-    parts = ["## Leaderboard", _escape(sentence(selection.reason))]
+    parts = ["## Leaderboard", escape(sentence(selection.reason))]
     if all(row.reference for row in rows):
         return "\n\n".join([*parts, "No recipe was measured."])
     sizes = list(dict.fromkeys(size for row in rows for size in row.speedups))
@@ -76,22 +77,43 @@ def leaderboard_markdown(
         ]
         for row in rows
     ]
-    return "\n\n".join([*parts, _table(header, body, right=range(2, len(header) - 1))])
+    return "\n\n".join([*parts, table(header, body, right=range(2, len(header) - 1))])
 
 
 def verdict_markdown(verdict: Verdict) -> str:
     """A verdict and its rules as Markdown, the outcome first."""
     outcome = "baseline kept" if verdict.keeps_baseline else verdict.outcome
-    parts = [f"# {sentence(outcome)}", _escape(sentence(verdict.summary))]
+    parts = [f"# {sentence(outcome)}", escape(sentence(verdict.summary))]
     if not verdict.keeps_baseline:
         parts.append(_rules_table(verdict.rules))
     return "\n\n".join(parts) + "\n"
 
 
+def gate_markdown(card: CardInput) -> str:
+    """The gate's rules as a table."""
+    return _rules_table(card.rules)
+
+
+def quality_markdown(card: CardInput) -> str:
+    """Every metric on the test rows as a table, and which answers changed."""
+    header = ["metric", "baseline", "winner", "difference", "better is"]
+    keys = ("name", "baseline", "winner", "difference", "better")
+    body = [[str(row[key]) for key in keys] for row in quality_rows(card)]
+    return "\n\n".join(
+        part for part in (table(header, body, right=(1, 2, 3)), escape(agreement(card))) if part
+    )
+
+
 def _gate(card: CardInput) -> list[str]:
     if not card.rules:
         return ["## Gate", no_gate(card)]
-    return ["## Gate", rule_counts(card) + ".", _rules_table(card.rules)]
+    return ["## Gate", rule_counts(card) + ".", gate_markdown(card)]
+
+
+def comparison_markdown(cards: Iterable[CardInput]) -> str:
+    """Several runs over time as a Markdown table."""
+    header, body = comparison_table(cards)
+    return "\n\n".join(["# Runs compared", table(header, body), escape(ONLY_RATIOS)]) + "\n"
 
 
 def _rules_table(results: Iterable[RuleResult]) -> str:
@@ -107,31 +129,20 @@ def _rules_table(results: Iterable[RuleResult]) -> str:
         for r in rules
     ]
     header = ["rule", "observed", "limit", "outcome", "why"]
-    return _table(header, body, right=(1, 2))
+    return table(header, body, right=(1, 2))
 
 
 def _quality(card: CardInput) -> list[str]:
-    rows = quality_rows(card)
-    if not rows:
-        return []
-    header = ["metric", "baseline", "winner", "difference", "better is"]
-    body = [
-        [str(r[k]) for k in ("name", "baseline", "winner", "difference", "better")] for r in rows
-    ]
-    return [
-        "## Quality on the test rows",
-        _table(header, body, right=(1, 2, 3)),
-        _escape(agreement(card)),
-    ]
+    return ["## Quality on the test rows", quality_markdown(card)] if card.winner_test else []
 
 
 def _served(card: CardInput) -> list[str]:
     served = served_view(card)
     if served is None:
         return []
-    lines = [f"- {'✓' if held else '✗'} {_escape(name)}" for name, held in served["checks"]]
-    lines += [f"- ✗ {_escape(error)}" for error in served["errors"]]
-    return ["## The served model", _escape(served["detail"]) + ".", "\n".join(lines)]
+    lines = [f"- {'✓' if held else '✗'} {escape(name)}" for name, held in served["checks"]]
+    lines += [f"- ✗ {escape(error)}" for error in served["errors"]]
+    return ["## The served model", escape(served["detail"]) + ".", "\n".join(lines)]
 
 
 def _lineage(card: CardInput) -> list[str]:
@@ -139,23 +150,23 @@ def _lineage(card: CardInput) -> list[str]:
     if not steps:
         return []
     lines = [
-        f"{i}. {_escape(s['title'])}"
-        + "".join(f", {_escape(k)} {_escape(v)}" for k, v in s["parameters"])
-        + (f" ({_escape(s['short'])})" if s["digest"] else "")
-        + (f". {_escape(s['remark'])}" if s["remark"] else "")
+        f"{i}. {escape(s['title'])}"
+        + "".join(f", {escape(k)} {escape(v)}" for k, v in s["parameters"])
+        + (f" ({escape(s['short'])})" if s["digest"] else "")
+        + (f". {escape(s['remark'])}" if s["remark"] else "")
         for i, s in enumerate(steps, 1)
     ]
     parts = ["## How the winner was made", "\n".join(lines)]
     if unused := unused_features(card):
-        names = ", ".join(_escape(n) for n in unused["names"])
+        names = ", ".join(escape(n) for n in unused["names"])
         more = f" and {unused['more']} more" if unused["more"] else ""
-        parts += ["## Features no longer used", _escape(unused["lead"]), f"{names}{more}."]
+        parts += ["## Features no longer used", escape(unused["lead"]), f"{names}{more}."]
     return parts
 
 
 def _refused(card: CardInput) -> list[str]:
     body = [[r.name, sentence(r.reason)] for r in refused_recipes(card)]
-    return ["## Refused recipes", _table(["recipe", "why"], body)] if body else []
+    return ["## Refused recipes", table(["recipe", "why"], body)] if body else []
 
 
 def _method(card: CardInput) -> list[str]:
@@ -163,23 +174,24 @@ def _method(card: CardInput) -> list[str]:
     if rows := controls(card):
         header = ["batch", "A/A control", "A/A control, CPU", "rounds", "processes", "state"]
         keys = ("rows", "wall", "cpu", "rounds", "processes", "state")
-        parts.append(_table(header, [[str(r[k]) for k in keys] for r in rows], right=(1, 2, 3, 4)))
+        parts.append(table(header, [[str(r[k]) for k in keys] for r in rows], right=(1, 2, 3, 4)))
     for panel in method_panels(card):
         facts = "; ".join(f"{k} {v}" for k, v in panel["pairs"])
         notes = "".join(f" {note}." for note in panel["notes"])
-        parts.append(f"**{panel['title']}.** {_escape(facts)}.{_escape(notes)}")
+        parts.append(f"**{panel['title']}.** {escape(facts)}.{escape(notes)}")
     made = card.created.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     pairs = "; ".join(f"{k} {v}" for k, v in (*footer(card), ("Made", made)))
-    return [*parts, _escape(pairs)]
+    return [*parts, escape(pairs)]
 
 
-def _table(header: Sequence[str], body: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+def table(header: Sequence[str], body: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
+    """A Markdown table of escaped cells; the columns in `right` are aligned to the right."""
     numeric = set(right)
     rule = ["---:" if i in numeric else "---" for i in range(len(header))]
-    lines = [[_escape(h) for h in header], rule, *([_escape(c) for c in row] for row in body)]
+    lines = [[escape(h) for h in header], rule, *([escape(c) for c in row] for row in body)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Text that no viewer reads as markup, on one line."""
     return _SPECIAL.sub(lambda m: "\\" + m.group(), _BREAKS.sub(" ", text))

@@ -1,18 +1,17 @@
-"""What the sections of the card show: plot, quality, latency, server, lineage, features."""
+"""What the sections of the card show: quality, latency, server, lineage, features."""
 
-from typing import Any, Literal
+from typing import Any
 
 from markupsafe import Markup
 
-from trimgate.judge.records import Evaluation, Interval
+from trimgate.judge.records import Evaluation
 from trimgate.models.directory import ModelInfo
-from trimgate.report._card import BASELINE, CardInput
+from trimgate.report._card import CardInput
 from trimgate.report._distillation import distillation
 from trimgate.report._format import (
     NONE,
     count,
     difference_style,
-    metric_style,
     number,
     percent,
     sentence,
@@ -22,7 +21,7 @@ from trimgate.report._format import (
 )
 from trimgate.report._headline import metric_cell, rows_per_call
 from trimgate.report._steps import effects, parameters, show, step_label
-from trimgate.report.plots import LatencyRow, ParetoPoint, latency_bars, pareto
+from trimgate.report.plots import LatencyRow, latency_bars
 
 _ENGINES = {
     "sklearn": "scikit-learn",
@@ -32,54 +31,6 @@ _ENGINES = {
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
-
-
-def pareto_plot(card: CardInput) -> str:
-    """Validation quality (the paired difference) against speed-up; empty without candidates."""
-    selection = card.selection
-    style = difference_style(selection.metric)
-    factor = 100.0 if style == "points" else 1.0
-    # What a void timing says of speed is nothing, so it has no place on the axis.
-    void = {
-        c.name
-        for c in card.candidates
-        if c.benchmark and c.benchmark.batches and c.benchmark.batches[0].state == "void"
-    }
-    points = []
-    for ranked in selection.ranking:
-        if ranked.name == BASELINE or ranked.speedup is None or ranked.difference is None:
-            continue
-        if ranked.name in void:
-            continue
-        value = with_interval(ranked.metric, metric_style(selection.metric))
-        told = [
-            ranked.name,
-            f"{with_interval(ranked.speedup, 'ratio')} speed-up",
-            f"{words(selection.metric)} {value}",
-            f"{with_interval(ranked.difference, style)} against the baseline",
-            f"{size(ranked.size)} on disk, {size(ranked.peak_rss)} peak memory",
-        ]
-        kind: Literal["winner", "other"] = "winner" if ranked.winner else "other"
-        quality = _times(ranked.difference, factor)
-        points.append(ParetoPoint(ranked.name, ranked.speedup, quality, kind, "\n".join(told)))
-    if not points:
-        return ""
-    origin = ParetoPoint(
-        BASELINE,
-        Interval(value=1, low=1, high=1),
-        Interval(value=0, low=0, high=0),
-        "winner" if selection.winner == BASELINE else "baseline",
-        f"baseline\n{words(selection.metric)} "
-        f"{metric_cell(card.baseline_validation, selection.metric)}",
-    )
-    unit = " (points)" if style == "points" else ""
-    batch = rows_per_call(card.target.batch_sizes[0])
-    return pareto(
-        [*points, origin],
-        x_label=f"Speed-up, {batch} per call",
-        y_label=f"{sentence(words(selection.metric))} against the baseline{unit}",
-        higher_is_better=selection.higher_is_better,
-    )
 
 
 def quality_rows(card: CardInput) -> list[dict[str, Any]]:
@@ -231,8 +182,3 @@ def short_digest(digest: str | None) -> str:
         return NONE
     kind, _, rest = digest.rpartition(":")
     return f"{kind}:{rest[:12]}" if kind else rest[:12]
-
-
-def _times(interval: Interval, factor: float) -> Interval:
-    ends = {k: getattr(interval, k) * factor for k in ("value", "low", "high")}
-    return interval.model_copy(update=ends)

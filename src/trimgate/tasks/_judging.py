@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 
@@ -28,6 +28,9 @@ from trimgate.tasks._common import (
     refusal,
     start,
 )
+
+if TYPE_CHECKING:
+    from trimgate.report import Examples
 
 _log = logging.getLogger("trimgate.tasks")
 
@@ -297,8 +300,11 @@ def report(
     target: Mapping[str, Any],
     refused: Mapping[str, str],
     seed: int,
+    rows: str | None = None,
+    example_rows: int = 0,
+    hide: Sequence[str] = (),
 ) -> None:
-    """Makes the card."""
+    """Makes the card, with example rows only where test rows are given and some are asked for."""
     from trimgate import __version__
     from trimgate.environment import describe
     from trimgate.report import CardInput, DataInfo, Refused, save_card
@@ -307,6 +313,9 @@ def report(
     ranking, candidates = read_selection(selection)
     winning = next((c for c in candidates if c.name == ranking.winner), None)
     before, after = read(baseline), read(winner)
+    examples = None
+    if rows is not None and example_rows and winning:
+        examples = _examples(baseline_test, winner_test, rows, int(example_rows), hide)
     card = CardInput(
         run=run,
         name=after.name,
@@ -325,6 +334,7 @@ def report(
         served=records.load(records.Served, Path(served) / "served.json"),
         benchmark=winning.benchmark if winning else None,
         refused=tuple(Refused(name=name, reason=reason) for name, reason in refused.items()),
+        examples=examples,
         environment=describe(),
         code_version=__version__,
         seed=int(seed),
@@ -334,3 +344,16 @@ def report(
         save_card(card, partial)
         shutil.copyfile(partial / "card.html", html)
         shutil.copyfile(partial / "card.md", markdown)
+
+
+def _examples(baseline: str, winner: str, rows: str, count: int, hide: Sequence[str]) -> "Examples":
+    from trimgate.judge.predictions import load_predictions
+    from trimgate.report import pick_examples
+
+    return pick_examples(
+        load_predictions(Path(baseline) / PREDICTIONS),
+        load_predictions(Path(winner) / PREDICTIONS),
+        Dataset.load(rows),
+        count,
+        hide=hide,
+    )
