@@ -1,9 +1,13 @@
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from ops.seaweed import CuttingProxy, Seaweed, environment
 
 TOKEN = "token-that-must-not-be-logged"
 
@@ -64,3 +68,53 @@ def kubeflow():
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory):
+    """A real S3 server with the buckets `models` and `probe`."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    server.start()
+    server.client().create_bucket(Bucket="models")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(seaweed, monkeypatch):
+    """The server, with its endpoint and credentials in the environment."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment(seaweed.url).items():
+        monkeypatch.setenv(name, value)
+    return seaweed
+
+
+@pytest.fixture
+def proxy(s3, monkeypatch):
+    """A proxy before the server that can cut connections."""
+    between = CuttingProxy(s3.url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
+    yield between
+    between.close()
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """A folder with two pairs of EC keys: a.pem and a.pub, b.pem and b.pub."""
+    folder = tmp_path_factory.mktemp("keys")
+    for name in "ab":
+        private = ec.generate_private_key(ec.SECP256R1())
+        (folder / f"{name}.pem").write_bytes(
+            private.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        (folder / f"{name}.pub").write_bytes(
+            private.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+    return folder

@@ -24,7 +24,7 @@ def load(path: Path) -> Any:
     skops_io = _skops_io()
     try:
         names = skops_io.get_untrusted_types(file=path)
-        foreign = [name for name in names if not _is_trusted(name)]
+        foreign = _foreign(names)
         if not foreign:
             return skops_io.load(path, trusted=names)
     # a damaged file fails in as many ways as it has bytes
@@ -39,6 +39,15 @@ def load(path: Path) -> Any:
         file=path,
         mend="use only steps of scikit-learn, XGBoost and LightGBM, or export the model to ONNX",
     )
+
+
+def foreign_types(path: Path) -> list[str]:
+    """Names of the types in a skops file that are not of the libraries that trimgate knows."""
+    return _foreign(_skops_io().get_untrusted_types(file=path))
+
+
+def _foreign(names: list[str]) -> list[str]:
+    return [name for name in names if not _is_trusted(name)]
 
 
 def dump(model: Any, path: Path) -> None:

@@ -1,0 +1,139 @@
+"""From a winner that passed to an immutable URI that can be trusted, and the check of one."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimgate.errors import InvalidInput
+from trimgate.models import directory, safety
+from trimgate.ops import provenance, signing
+from trimgate.ops.provenance import Provenance
+from trimgate.ops.store import Store, open_store, split
+from trimgate.report import CardInput
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose signatures count.
+
+    Attributes:
+        sign_key: Private key to sign with, PEM.
+        verify_key: Public key to verify with, PEM; that of `sign_key` when left out.
+        identity: Without keys: who must have signed, by Sigstore.
+        issuer: The OpenID Connect issuer that vouches for the identity.
+    """
+
+    sign_key: Path | None = None
+    verify_key: Path | None = None
+    identity: str | None = None
+    issuer: str | None = None
+
+    @property
+    def signs(self) -> bool:
+        """Whether models are signed when they are published."""
+        return self.sign_key is not None or (self.verify_key is None and self.identity is not None)
+
+    def verify(self, model: Path) -> None:
+        """Refuses a model directory that is not signed by who must have signed.
+
+        Without a key and an identity nothing is asked.
+        """
+        if self.verify_key is not None:
+            signing.verify(model, key=self.verify_key)
+        elif self.sign_key is not None:
+            with signing.public_key(self.sign_key) as key:
+                signing.verify(model, key=key)
+        elif self.identity is not None:
+            signing.verify(model, identity=self.identity, issuer=self.issuer)
+
+
+def publish(
+    model: str | Path,
+    card: CardInput,
+    store: str | Path | Store,
+    *,
+    trust: Trust | None = None,
+    mounts: Mapping[str, str | Path] | None = None,
+) -> str:
+    """Scans, describes, signs and stores a run's winner.
+
+    The same model is published once: what is stored of it already is taken when it verifies.
+
+    Args:
+        model: The winner's directory; it is not changed.
+        card: The run that judged it.
+        store: As for `open_store`.
+        trust: Keys; without any, the model is not signed.
+        mounts: As for `open_store`.
+
+    Returns:
+        The immutable URI.
+
+    Raises:
+        InvalidInput: The run did not pass, chose another model, or the model is unsafe; or a key
+            or the store cannot be used.
+        StoreError: The store cannot be reached.
+    """
+    trust = trust or Trust()
+    if card.status != "pass":
+        raise InvalidInput(
+            "only a model that passed the gate is published", key="verdict", value=card.status
+        )
+    place = store if isinstance(store, Store) else open_store(store, mounts=mounts)
+    with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
+        unit = Path(folder, "model")
+        shutil.copytree(model, unit, symlinks=True)
+        safety.check(unit)
+        provenance.write(card, unit)
+        info = directory.read(unit)
+        for known in place.list(info.name):
+            if known.digest == info.digest and _is_good(place, known.uri, trust):
+                return known.uri
+        if trust.signs:
+            signing.sign(unit, key=trust.sign_key)
+            trust.verify(unit)
+        return place.put(unit)
+
+
+def _is_good(store: Store, uri: str, trust: Trust) -> bool:
+    try:
+        check(uri, store=store, trust=trust)
+    except InvalidInput:
+        return False
+    return True
+
+
+def check(
+    uri: str,
+    *,
+    digest: str | None = None,
+    trust: Trust | None = None,
+    mounts: Mapping[str, str | Path] | None = None,
+    store: Store | None = None,
+) -> Provenance:
+    """Checks a published model before it is promoted: bytes, signature, provenance, verdict.
+
+    Args:
+        uri: Its immutable URI.
+        digest: The content digest that it must have; any when left out.
+        trust: Who must have signed; without keys and identity signatures are not asked for.
+        mounts: As for `open_store`.
+        store: The store, if it is open.
+
+    Returns:
+        Its provenance: the run, the recipe, the rows, the verdict.
+
+    Raises:
+        InvalidInput: Something about it is not right; the message names the file.
+        StoreError: The store cannot be reached.
+    """
+    place = store or open_store(split(uri)[0], mounts=mounts)
+    with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
+        model = place.fetch(uri, Path(folder, "model"))
+        info = directory.read(model)
+        if digest is not None and info.digest != digest:
+            raise InvalidInput("holds another model", key="digest", value=info.digest, mend=digest)
+        (trust or Trust()).verify(model)
+        return provenance.check(model)
