@@ -58,7 +58,7 @@ class _Text:
 
 def _last_line(node: yaml.Node) -> int:
     """The last line with content; the parser's own mark is behind the comments after it."""
-    if isinstance(node, yaml.ScalarNode) or node.flow_style:
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style:
         return int(node.end_mark.line)
     last = node.value[-1]
     return _last_line(last[1] if isinstance(node, yaml.MappingNode) else last)

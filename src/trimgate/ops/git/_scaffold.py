@@ -1,0 +1,103 @@
+"""The files of a model in a config repository."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from trimgate.ops._yaml_edit import rewrite
+from trimgate.ops.git._repository import Change, ConfigRepository
+from trimgate.ops.release import MODE_ANNOTATION, Mode, Release, release_path, write
+
+_KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+
+
+def add_to_repository(
+    repository: ConfigRepository,
+    name: str,
+    environments: Sequence[str],
+    *,
+    mode: Mode = "Standard",
+    service: Mapping[str, Any] | None = None,
+    namespaces: Mapping[str, str] | None = None,
+) -> str | None:
+    """Adds a model's base and overlays to a config repository; files that are there stay.
+
+    Args:
+        repository: An open config repository; it may be empty.
+        name: The model's name.
+        environments: The environments, such as `staging` and `production`.
+        mode: KServe's deployment mode.
+        service: The InferenceService without a model's URI; the smallest that is valid when left
+            out.
+        namespaces: Namespace of an environment, where the overlay is to set one.
+
+    Returns:
+        The new revision; None when all was there.
+    """
+
+    def edit(repository: ConfigRepository) -> Change | None:
+        wanted = add_model(
+            name, environments, mode=mode, service=service, namespaces=namespaces or {}
+        )
+        files = {path: text for path, text in wanted.items() if repository.read(path) is None}
+        for environment in environments:
+            path = f"overlays/{environment}/kustomization.yaml"
+            files |= _listed(path, name, repository.read(path))
+        if not files:
+            return None
+        return Change(f"Add {name} for {', '.join(environments)}\n", files)
+
+    return repository.change(edit)
+
+
+def add_model(
+    name: str,
+    environments: Sequence[str],
+    *,
+    mode: Mode = "Standard",
+    service: Mapping[str, Any] | None = None,
+    namespaces: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """A model's files by path: base and overlays, with nothing released yet."""
+    service = service or {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": name, "annotations": {MODE_ANNOTATION: mode}},
+        "spec": {
+            "predictor": {"model": {"modelFormat": {"name": "onnx"}, "protocolVersion": "v2"}}
+        },
+    }
+    files = {
+        f"base/{name}/inferenceservice.yaml": _dump(service),
+        f"base/{name}/kustomization.yaml": _dump(
+            {**_KUSTOMIZATION, "resources": ["inferenceservice.yaml"]}
+        ),
+    }
+    for environment in environments:
+        folder = f"overlays/{environment}/{name}"
+        namespace = (namespaces or {}).get(environment)
+        overlay = {
+            **_KUSTOMIZATION,
+            **({"namespace": namespace} if namespace else {}),
+            "resources": [f"../../../base/{name}"],
+            "patches": [{"path": "release.yaml"}],
+        }
+        files[f"{folder}/kustomization.yaml"] = _dump(overlay)
+        empty = Release(name=name, environment=environment, mode=mode)
+        files[release_path(name, environment)] = write(empty)
+    return files
+
+
+def _listed(path: str, name: str, text: str | None) -> dict[str, str]:
+    """The environment's own kustomization, with the model in its list."""
+    document = yaml.safe_load(text) if text else dict(_KUSTOMIZATION)
+    listed = document.get("resources") or []
+    if name in listed:
+        return {}
+    document = {**document, "resources": [*listed, name]}
+    return {path: rewrite(text, document) if text else _dump(document)}
+
+
+def _dump(document: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(document), sort_keys=False, width=10**6)
