@@ -291,7 +291,7 @@ def _fashion_resnet18(folder: Path, scale: Scale) -> Brought:
 
 @maker("fashion-resnet50")
 def _fashion_resnet50(folder: Path, scale: Scale) -> Brought:
-    return _fashion(folder, "resnet50", {"width": scale.width, "stride": 2}, scale)
+    return _fashion(folder, "resnet50", {"width": scale.width, "stride": 2, "pool": True}, scale)
 
 
 @maker("fashion-lite0")
@@ -304,11 +304,15 @@ def _fashion(folder: Path, net: str, arguments: dict[str, Any], scale: Scale) ->
     file = folder / f"{net}.safetensors"
     if not file.is_file():
         run_example("vision/fetch.py", folder)
-        settings = [part for n, v in arguments.items() for part in (f"--{n}", str(v))]
+        settings = [
+            part
+            for name, value in arguments.items()
+            for part in ((f"--{name}",) if value is True else (f"--{name}", str(value)))
+        ]
         few = ["--rows", str(scale.rows)] if scale.rows else []
         run_example(
             "vision/train.py", folder, "--net", net, *settings, *few,
-            "--epochs", str(scale.epochs), "--threads", "1",
+            "--epochs", str(scale.epochs),
         )  # fmt: skip
     source = ModelSource(
         path=file, name=f"fashion-{net}", builder=f"nets:{net}", builder_arguments=arguments

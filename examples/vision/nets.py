@@ -25,16 +25,23 @@ class Residual(nn.Module):
 class ResNet(nn.Module):
     """Four stages of residual blocks, and a stem for images of 28 to 64 pixels.
 
-    The original stem is for 224 pixels: it halves the image twice, which leaves too little of a
-    small one.
+    The original stem is for 224 pixels: it halves the image twice, which leaves little of a small
+    one; `stride` 2 with `pool` does so too.
     """
 
     def __init__(
-        self, blocks: tuple[int, ...], bottleneck: bool, width: float, classes: int, stride: int
+        self,
+        blocks: tuple[int, ...],
+        bottleneck: bool,
+        width: float,
+        classes: int,
+        stride: int,
+        pool: bool,
     ) -> None:
         super().__init__()
         channels = [max(8, round(64 * 2**stage * width)) for stage in range(4)]
-        self.stem = nn.Sequential(_conv(1, channels[0], 3, stride), nn.ReLU())
+        stem = [_conv(1, channels[0], 3, stride), nn.ReLU()]
+        self.stem = nn.Sequential(*stem, *([nn.MaxPool2d(3, 2, 1)] if pool else []))
         stages, given = [], channels[0]
         for stage, (count, inner) in enumerate(zip(blocks, channels, strict=True)):
             outer = 4 * inner if bottleneck else inner
@@ -54,20 +61,25 @@ class ResNet(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 
 
-def resnet18(width: float = 1.0, classes: int = 10, stride: int = 1) -> ResNet:
+def resnet18(
+    width: float = 1.0, classes: int = 10, stride: int = 1, pool: bool = False
+) -> ResNet:
     """ResNet-18: 8 blocks of two 3x3 convolutions, 64 to 512 channels.
 
     Args:
         width: All channels times this.
         classes: Of the labels.
         stride: Of the stem: 1 for images of 28 or 32 pixels, 2 for 64.
+        pool: Halve the image once more after the stem, which is fast and not as good.
     """
-    return ResNet((2, 2, 2, 2), False, width, classes, stride)
+    return ResNet((2, 2, 2, 2), False, width, classes, stride, pool)
 
 
-def resnet50(width: float = 1.0, classes: int = 10, stride: int = 1) -> ResNet:
+def resnet50(
+    width: float = 1.0, classes: int = 10, stride: int = 1, pool: bool = False
+) -> ResNet:
     """ResNet-50: 16 bottleneck blocks, 64 to 2048 channels. Arguments as of `resnet18`."""
-    return ResNet((3, 4, 6, 3), True, width, classes, stride)
+    return ResNet((3, 4, 6, 3), True, width, classes, stride, pool)
 
 
 def _residual(given: int, inner: int, outer: int, stride: int, bottleneck: bool) -> Residual:

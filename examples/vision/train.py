@@ -146,6 +146,7 @@ def main() -> None:
     )
     parser.add_argument("--width", type=float, default=0.5, help="of a ResNet; %(default)s")
     parser.add_argument("--stride", type=int, default=1, help="of a ResNet's stem; %(default)s")
+    parser.add_argument("--pool", action="store_true", help="a ResNet halves images once more")
     parser.add_argument("--size", type=int, default=96, help="of an EfficientNet; %(default)s")
     parser.add_argument("--epochs", type=int, default=4, help="%(default)s")
     parser.add_argument("--rows", type=int, help="training images; all")
@@ -154,7 +155,8 @@ def main() -> None:
     parser.add_argument("--name", help="of the weights file; the net's")
     given = parser.parse_args()
     resnet = given.net.startswith("resnet")
-    arguments = {"width": given.width, "stride": given.stride} if resnet else {"size": given.size}
+    shape = {"width": given.width, "stride": given.stride, "pool": given.pool}
+    arguments = shape if resnet else {"size": given.size}
     file = train(
         given.folder, given.net, arguments,
         epochs=given.epochs, rows=given.rows, threads=given.threads,

@@ -100,8 +100,8 @@ class Proof:
         sure = "" if self.confidence is None else f" ({self.confidence:.0%} one-sided confidence)"
         worse = "gets worse" if self.confidence is None else "may get worse"
         return (
-            f"{what} the model {worse} by more than {self.tolerance} {self.metric} on the "
-            f"{len(self.rows)} validation rows{sure}"
+            f"{what} the model {worse} by more than {self.measure.describe(self.tolerance)} on "
+            f"the {len(self.rows)} validation rows{sure}"
         )
 
 

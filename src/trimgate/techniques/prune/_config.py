@@ -77,12 +77,16 @@ class PruneConfig(StepConfig):
             `tolerance`.
         tolerance: By how much that metric may get worse: absolute, but a share of the metric
             for the errors of a regression.
+        confidence: With which one-sided confidence `tolerance` must hold, by a paired bootstrap
+            of the validation rows; None looks at the plain difference, which is chance where
+            few rows decide.
         max_loss_rise: For boosted classifiers with `amount: auto`: by which share the log loss
             on the validation rows may rise. Boosting that is cut short keeps its ranking long
             after its probabilities shrank towards the base rate, so that ROC AUC or average
             precision alone would let decisions at a threshold go wrong.
-        order: For forests: `greedy` keeps the trees that complement each other best on the
-            validation rows, `first` the first ones. Boosted trees are always cut at the end.
+        order: For forests: `greedy` keeps the trees that complement each other best on half of
+            the validation rows (how many are enough is decided on the other half), `first` the
+            first ones. Boosted trees are always cut at the end.
         refit: For trees: also train shallower ensembles (with else the same
             hyper-parameters) on the training rows, and take the cheapest that is good enough.
         depths: The depths that `refit` tries, and `depth: auto` where trees are trained again.
@@ -118,6 +122,7 @@ class PruneConfig(StepConfig):
     ] = "auto"  # fmt: skip
     amount: Share | Literal["auto"] = "auto"
     tolerance: float = Field(default=0.005, ge=0)
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = 0.9
     max_loss_rise: float = Field(default=0.02, ge=0)
     order: Literal["greedy", "first"] = "greedy"
     refit: bool = False

@@ -20,7 +20,14 @@ from trimgate.techniques.prune._layers import cut_layers
 from trimgate.techniques.prune._rebuild import Stage
 from trimgate.techniques.prune._weights import cut_weights, hold, sparsity_notes
 from trimgate.techniques.prune._width import cut_heads, cut_heads_and_neurons, cut_neurons
-from trimgate.training import FinetuneReport, Measure, finetune, module_scores, training_labels
+from trimgate.training import (
+    FinetuneReport,
+    Measure,
+    Proof,
+    finetune,
+    module_scores,
+    training_labels,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -77,32 +84,33 @@ def prune_module(
     """
     import torch
 
-    measure = Measure.of(context.metric, info, context.validation)
-    inputs = build_inputs(info, context.validation.features)
-    threads = context.target.threads
+    rows, threads = context.validation, context.target.threads
+    inputs = build_inputs(info, rows.features)
+    proof = Proof(
+        info, rows, module_scores(module, inputs, info, threads=threads), context.metric,
+        config.tolerance, config.confidence, context.seed,
+    )  # fmt: skip
 
     def score(candidate: "torch.nn.Module") -> float:
-        return measure(module_scores(candidate, inputs, info, threads=threads))
+        return proof.measure(module_scores(candidate, inputs, info, threads=threads))
 
     one = build_inputs(info, context.validation.take(slice(0, 1)).features)
     example = [torch.from_numpy(np.array(one[spec.name])) for spec in info.inputs]
     loss = functools.cache(lambda: TrainingLoss.of(info, context))
-    reference = score(module)
     amounts, explicit = _amounts(config)
     for amount in amounts:
         order = Order(amount, config, example, loss, context.seed)
         made = _prune(module, order, info, context, score)
         small = made.cut.module
-        after = score(small)
-        _log.info("%s without %.0f %%: %.4f", config.method, 100 * amount, after)
-        if explicit or measure.acceptable(after, reference, config.tolerance):
+        judged = proof(module_scores(small, inputs, info, threads=threads))
+        _log.info("%s without %.0f %%: %.4f", config.method, 100 * amount, judged.value)
+        if explicit or judged.good:
             break
     else:
         raise NotApplicable(
-            f"without {min(amounts):.0%} of its {_noun(config)} the module gets worse by more than "
-            f"{measure.describe(config.tolerance)} on the validation rows",
+            proof.failure(f"without {min(amounts):.0%} of its {_noun(config)}"),
             key="prune.tolerance",
-            mend="raise it, train for more epochs, or give an amount",
+            mend="raise it, train for more epochs, give more validation rows, or give an amount",
         )
     notes: dict[str, Any] = {
         "method": config.method,
@@ -117,9 +125,11 @@ def prune_module(
             for part in made.cut.parts
         ],
         "metric": context.metric,
-        "metric_before": reference,
+        "metric_before": proof.reference_value,
         "metric_untrained": made.untrained,
-        "metric_after": after,
+        "metric_after": judged.value,
+        "metric_at_worst": judged.worst,
+        "confidence": config.confidence,
         "epochs": sum(len(report.losses) for report in made.reports),
         "best_epoch": made.reports[-1].best_epoch,
     }

@@ -1,9 +1,11 @@
 """Fewer, shallower and simpler trees, chosen on the validation rows."""
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from trimgate.data import halves
 from trimgate.data.dataset import Array, Dataset
 from trimgate.errors import NotApplicable
 from trimgate.models.directory import ModelInfo
@@ -21,6 +23,7 @@ from trimgate.techniques.prune._ensembles import (
 from trimgate.training import (
     ROUNDS,
     Measure,
+    Proof,
     check_classes,
     fit,
     seeded_clone,
@@ -43,39 +46,58 @@ class _Quality:
 
 @dataclass(frozen=True)
 class _Bar:
-    """What an ensemble with fewer trees must reach."""
+    """What a smaller ensemble must reach.
 
-    measure: Measure
+    Attributes:
+        rows: That it is judged on.
+        ordering: Others, that the trees of a forest are ordered on; None keeps their order.
+        proof: Of the primary metric.
+        loss: The log loss, where it is looked at.
+        reference: The quality of the whole ensemble.
+        config: The parameters of the step.
+    """
+
+    rows: Dataset
+    ordering: Dataset | None
+    proof: Proof
     loss: Measure | None
     reference: _Quality
     config: PruneConfig
 
     @classmethod
-    def of(cls, full: Ensemble, info: ModelInfo, config: PruneConfig, context: Context) -> "_Bar":
+    def of(cls, full: Ensemble, method: str, config: PruneConfig, context: Context) -> "_Bar":
         """The quality of the whole ensemble on the validation rows."""
-        measure = Measure.of(context.metric, info, context.validation)
+        info, rows, ordering = full.info, context.validation, None
+        if method == "trees" and isinstance(full, Forest) and config.order == "greedy":
+            # trees that were chosen on some rows look better on them than they are
+            ordering, rows = halves(rows)
         # the mean of fewer trees of a forest stays at its level
         shrinks = info.task != "regression" and not isinstance(full, Forest | SingleTree)
-        loss = Measure.of("log_loss", info, context.validation) if shrinks else None
-        (scores,) = full.staged(context.validation, [full.size])
-        return cls(measure, loss, _quality(measure, loss, scores), config)
+        loss = Measure.of("log_loss", info, rows) if shrinks else None
+        (scores,) = full.staged(rows, [full.size])
+        proof = Proof(
+            info, rows, scores, context.metric, config.tolerance, config.confidence, context.seed
+        )
+        reference = _Quality(proof.reference_value, loss(scores) if loss else None)
+        return cls(rows, ordering, proof, loss, reference, config)
 
     def quality(self, scores: Array) -> _Quality:
         """What the scores are worth."""
-        return _quality(self.measure, self.loss, scores)
+        return _Quality(self.proof.measure(scores), self.loss(scores) if self.loss else None)
 
-    def reached(self, quality: _Quality) -> bool:
-        """Whether the metric and the log loss are no worse than the config allows."""
-        if not self.measure.acceptable(quality.value, self.reference.value, self.config.tolerance):
+    def looks_good(self, quality: _Quality) -> bool:
+        """Whether the metric and the log loss are no worse than the config allows, by chance."""
+        measure, config = self.proof.measure, self.config
+        if not measure.acceptable(quality.value, self.reference.value, config.tolerance):
             return False
-        if quality.loss is None or self.reference.loss is None or self.config.amount != "auto":
+        if quality.loss is None or self.reference.loss is None or config.amount != "auto":
             return True
-        rise = max(self.config.max_loss_rise * self.reference.loss, _LOSS_FLOOR)
+        rise = max(config.max_loss_rise * self.reference.loss, _LOSS_FLOOR)
         return quality.loss <= self.reference.loss + rise
 
-
-def _quality(measure: Measure, loss: Measure | None, scores: Array) -> _Quality:
-    return _Quality(measure(scores), loss(scores) if loss else None)
+    def good(self, option: "_Option") -> bool:
+        """Whether an option is no worse than that, with the confidence of the config."""
+        return self.looks_good(option.quality) and self.proof(option.scores).good
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,7 @@ class _Option:
 
     ensemble: Ensemble
     size: int
+    scores: Array
     quality: _Quality
     depth: int | None = None
     alpha: float | None = None
@@ -115,7 +138,7 @@ def prune_trees(
     method = config.method
     if method == "auto":
         method = "cost_complexity" if isinstance(full, SingleTree) else "trees"
-    bar = _Bar.of(full, info, config, context)
+    bar = _Bar.of(full, method, config, context)
     ways = {"trees": _fewer, "depth": _shallower, "cost_complexity": _simpler}
     best = ways[method](full, bar, context)
     pruned = best.ensemble.cut(best.size)
@@ -132,6 +155,8 @@ def prune_trees(
         "metric": context.metric,
         "metric_before": bar.reference.value,
         "metric_after": best.quality.value,
+        "metric_at_worst": bar.proof(best.scores).worst,
+        "confidence": config.confidence,
         "log_loss_before": bar.reference.loss,
         "log_loss_after": best.quality.loss,
     }
@@ -147,16 +172,16 @@ def _fewer(full: Ensemble, bar: _Bar, context: Context) -> _Option:
             value=config.method,
             mend="use depth or cost_complexity",
         )
-    options = [_shrunk(full, context.validation, bar, None)]
+    options = [_shrunk(full, bar, None)]
     if config.refit:
         for depth in config.depths:
-            fitted = _refitted(full, context, depth)
-            options.append(_shrunk(fitted, context.validation, bar, depth))
-    good = [option for option in options if bar.reached(option.quality)]
+            options.append(_shrunk(_refitted(full, context, depth), bar, depth))
+    good = [option for option in options if bar.good(option)]
     if good:
         best = min(good, key=lambda option: option.cost)
     else:
-        best = max(options, key=lambda o: bar.measure.gain(o.quality.value, bar.reference.value))
+        measure = bar.proof.measure
+        best = max(options, key=lambda o: measure.gain(o.quality.value, bar.reference.value))
     if best.depth is None and best.size == full.size:
         raise _all_needed(f"with fewer of its {full.size} trees", bar)
     return best
@@ -164,11 +189,11 @@ def _fewer(full: Ensemble, bar: _Bar, context: Context) -> _Option:
 
 def _shallower(full: Ensemble, bar: _Bar, context: Context) -> _Option:
     """Trees of at most so many levels: cut where they stand, or trained again."""
-    depth, rows = bar.config.depth, context.validation
+    depth = bar.config.depth
     if not isinstance(full, Fitted):
         depths = bar.config.depths if depth == "auto" else (depth,)
-        options = [_option(_refitted(full, context, d), rows, bar, depth=d) for d in depths]
-        good = [o for o in options if bar.reached(o.quality) and o.cost < full.cost()]
+        options = [_option(_refitted(full, context, d), bar, depth=d) for d in depths]
+        good = [o for o in options if o.cost < full.cost() and bar.good(o)]
         if depth == "auto" and not good:
             raise _all_needed(f"trained again with trees of a depth of {max(depths)}", bar)
         return options[0] if depth != "auto" else min(good, key=lambda o: o.cost)
@@ -178,13 +203,9 @@ def _shallower(full: Ensemble, bar: _Bar, context: Context) -> _Option:
             raise NotApplicable(
                 f"no tree is deeper than {deepest} levels", key="prune.depth", value=depth
             )
-        return _option(limited(full, depth), rows, bar, depth=depth)
-    best = None
-    for levels in range(deepest - 1, 0, -1):
-        option = _option(limited(full, levels), rows, bar, depth=levels)
-        if not bar.reached(option.quality):
-            break
-        best = option
+        return _option(limited(full, depth), bar, depth=depth)
+    cuts = range(deepest - 1, 0, -1)
+    best = _furthest(cuts, lambda levels: _option(limited(full, levels), bar, depth=levels), bar)
     if best is None:
         raise _all_needed(f"with trees of fewer than its {deepest} levels", bar)
     return best
@@ -200,46 +221,55 @@ def _simpler(full: Ensemble, bar: _Bar, context: Context) -> _Option:
             value=bar.config.method,
             mend="use trees or depth",
         )
-    rows, leaves = context.validation, sum(full.leaves())
+    leaves = sum(full.leaves())
     if bar.config.alpha != "auto":
-        option = _option(simplified(full, bar.config.alpha), rows, bar, alpha=bar.config.alpha)
+        option = _option(simplified(full, bar.config.alpha), bar, alpha=bar.config.alpha)
         if sum(option.ensemble.leaves()) == leaves:
             raise NotApplicable(
                 "no branch gains so little", key="prune.alpha", value=bar.config.alpha,
                 mend=f"the branches go between {alphas(full)[0]:.3g} and {alphas(full)[-1]:.3g}",
             )  # fmt: skip
         return option
-    best = None
-    for alpha in alphas(full):
-        option = _option(simplified(full, alpha), rows, bar, alpha=alpha)
-        if not bar.reached(option.quality):
-            break
-        best = option
+    cuts = alphas(full)
+    best = _furthest(cuts, lambda alpha: _option(simplified(full, alpha), bar, alpha=alpha), bar)
     if best is None:
         raise _all_needed("without the branches that gain the least", bar)
     return best
 
 
 def _all_needed(without: str, bar: _Bar) -> NotApplicable:
-    loss = f" or its log loss by more than {bar.config.max_loss_rise:.0%}" if bar.loss else ""
+    loss = f", or its log loss by more than {bar.config.max_loss_rise:.0%}" if bar.loss else ""
     return NotApplicable(
-        f"{without} the model gets worse by more than "
-        f"{bar.measure.describe(bar.config.tolerance)}{loss} on the validation rows",
+        f"{bar.proof.failure(without)}{loss}",
         key="prune.tolerance",
-        mend="raise it, or say how much to remove",
+        mend="raise it, give more validation rows, or say how much to remove",
     )
 
 
+_Cut = TypeVar("_Cut", int, float)
+
+
+def _furthest(cuts: Sequence[_Cut], make: Callable[[_Cut], _Option], bar: _Bar) -> _Option | None:
+    """The furthest of ever deeper cuts up to which all look good, and that surely is good."""
+    count = 0
+    while count < len(cuts) and bar.looks_good(make(cuts[count]).quality):
+        count += 1
+    # Bisection: a proof takes much longer than a look, and a deeper cut is seldom better.
+    low, high = 0, count
+    while low < high:
+        middle = (low + high) // 2
+        if bar.good(make(cuts[middle])):
+            low = middle + 1
+        else:
+            high = middle
+    return make(cuts[low - 1]) if low else None
+
+
 def _option(
-    ensemble: Ensemble,
-    rows: Dataset,
-    bar: _Bar,
-    *,
-    depth: int | None = None,
-    alpha: float | None = None,
+    ensemble: Ensemble, bar: _Bar, *, depth: int | None = None, alpha: float | None = None
 ) -> _Option:
-    (scores,) = ensemble.staged(rows, [ensemble.size])
-    return _Option(ensemble, ensemble.size, bar.quality(scores), depth, alpha)
+    (scores,) = ensemble.staged(bar.rows, [ensemble.size])
+    return _Option(ensemble, ensemble.size, scores, bar.quality(scores), depth, alpha)
 
 
 def grid(size: int) -> list[int]:
@@ -251,21 +281,21 @@ def grid(size: int) -> list[int]:
     return sorted(sizes)
 
 
-def _shrunk(ensemble: Ensemble, rows: Dataset, bar: _Bar, depth: int | None) -> _Option:
-    """The ensemble with the explicit share removed, or with as few trees as are enough."""
-    if isinstance(ensemble, Forest) and bar.config.order == "greedy":
-        ensemble = ensemble.reordered(ensemble.greedy_order(rows))
-    if bar.config.amount != "auto":
-        size = max(1, round(ensemble.size * (1 - bar.config.amount)))
-        (scores,) = ensemble.staged(rows, [size])
-        return _Option(ensemble, size, bar.quality(scores), depth)
+def _shrunk(ensemble: Ensemble, bar: _Bar, depth: int | None) -> _Option:
+    """The ensemble without the explicit share of its trees, or with as few as are enough."""
+    if isinstance(ensemble, Forest) and bar.ordering is not None:
+        ensemble = ensemble.reordered(ensemble.greedy_order(bar.ordering))
+    amount = bar.config.amount
     sizes = grid(ensemble.size)
-    qualities = [bar.quality(scores) for scores in ensemble.staged(rows, sizes)]
-    chosen = len(sizes) - 1
-    # All larger sizes must be good enough too, so that one lucky point decides nothing.
-    while chosen > 0 and bar.reached(qualities[chosen - 1]):
-        chosen -= 1
-    return _Option(ensemble, sizes[chosen], qualities[chosen], depth)
+    if amount != "auto":
+        sizes = [max(1, round(ensemble.size * (1 - amount)))]
+    scores = dict(zip(sizes, ensemble.staged(bar.rows, sizes), strict=True))
+
+    def option(size: int) -> _Option:
+        return _Option(ensemble, size, scores[size], bar.quality(scores[size]), depth)
+
+    furthest = _furthest(sizes[::-1], option, bar) if amount == "auto" else None
+    return furthest or option(sizes[-1])
 
 
 def _refitted(full: Ensemble, context: Context, depth: int) -> Ensemble:
