@@ -54,8 +54,8 @@ class Result:
     when: str = ""
 
 
-def run_case(case: Case, work: Path, scale: _models.Scale, seconds: float) -> Result:
-    """Measures a case, or takes the result that is kept."""
+def run_case(case: Case, work: Path, scale: _models.Scale, seconds: float | None) -> Result:
+    """Measures a case, or takes the result that is kept; times nothing if `seconds` is None."""
     model = _models.make(case.model, work, scale)
     title = " → ".join(_title(step) for step in case.steps)
     try:
@@ -63,6 +63,9 @@ def run_case(case: Case, work: Path, scale: _models.Scale, seconds: float) -> Re
         after = _bench.apply_steps(model, case.steps)
     except RefusedError as error:
         return Result(title, refused=str(error), machine=_bench.machine())
+    if seconds is None:
+        _bench.judge(model, before, after)
+        return Result(title, refused="not timed")
     info = read(after)
     key = _bench.hashed([read(before).digest, info.digest, model.batch_sizes, seconds, case.shows])
     file = model.folder / "results" / f"{key}.json"
@@ -168,6 +171,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="the cases, and go")
     parser.add_argument("--models", action="store_true", help="train and import them, and go")
     parser.add_argument("--tiny", action="store_true", help="small models, few rows: a rehearsal")
+    parser.add_argument("--prepare", action="store_true", help="make all, time nothing")
     parser.add_argument("--seconds", type=float, default=8, help="per timing; %(default)s")
     parser.add_argument("--write", action="store_true", help="into the components' READMEs")
     given = parser.parse_args()
@@ -183,7 +187,7 @@ def main() -> int:
         return 0
     if given.work is None:
         parser.error("a work folder is needed")
-    if given.write and given.tiny:
+    if given.write and (given.tiny or given.prepare):
         parser.error("results of a rehearsal are not written")
     _bench.logging_to_console()
     scale = _models.SCALES["tiny" if given.tiny else "full"]
@@ -194,7 +198,8 @@ def main() -> int:
     if given.models:
         return 0
     for technique, cases in chosen.items():
-        results = [(c, run_case(c, given.work, scale, given.seconds)) for c in cases]
+        seconds = None if given.prepare else given.seconds
+        results = [(c, run_case(c, given.work, scale, seconds)) for c in cases]
         text = table(results, models)
         print(f"\n## {technique}\n\n{text}", flush=True)
         if given.write:

@@ -22,7 +22,7 @@ class Target(BaseModel):
             million predictions cost.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     device: Literal["cpu", "gpu"] = "cpu"

@@ -59,7 +59,7 @@ class BenchmarkSettings(BaseModel):
         seed: Of the order of the variants and of the bootstrap.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     seconds: float = Field(default=8.0, gt=0)
     processes: int = Field(default=3, ge=1)
@@ -86,7 +86,7 @@ class Samples(BaseModel):
         stopped: Why it stopped.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     wall: dict[str, list[float]]
     cpu: dict[str, list[float]]

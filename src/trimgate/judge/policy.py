@@ -33,7 +33,7 @@ class GatePolicy(BaseModel):
         max_disagreement: Largest share of rows whose answer differs from the baseline's.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     max_drop: dict[str, Margin] = Field(default_factory=dict)
     min: dict[str, Floor] = Field(default_factory=dict)

@@ -18,7 +18,9 @@ QUANTILES = (0.0, 0.01, *(round(0.05 * k, 2) for k in range(1, 20)), 0.99, 1.0)
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="null", defer_build=True
+    )
 
 
 class Level(_Record):

@@ -35,7 +35,7 @@ ONNX_RUNTIMES = ("onnxruntime", "openvino", "openvino-ep")
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class TensorSpec(_Record):

@@ -1,6 +1,7 @@
 """Selecting features."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from trimgate.judge import metrics
 from trimgate.models import ModelSource, directory, import_model, load_trainable
 from trimgate.techniques import Context
 from trimgate.techniques.select_features import TECHNIQUE, SelectFeaturesConfig
+from trimgate.techniques.select_features._learners import _Estimator
 from trimgate.techniques.select_features._search import grid
 from trimgate.training import estimator_scores
 
@@ -300,3 +302,38 @@ def test_grid_stays_below_the_number(count: int) -> None:
     assert sizes == sorted(set(sizes))
     assert sizes[0] == 1
     assert sizes[-1] < count
+
+
+@pytest.mark.parametrize("method", ["permutation", "rfe", "forward", "backward"])
+def test_a_killed_step_goes_on(
+    method: Any, diabetes: Context, bring: Any, matrix: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What was trained before is not trained again, and the result is the same."""
+    source = bring(Ridge().fit(matrix(diabetes.train), diabetes.train.labels), diabetes.train)
+    step = SelectFeaturesConfig(method=method, tolerance=0.05)
+    plain = TECHNIQUE.apply(source, tmp_path / "plain", step, diabetes)
+    kept = replace(diabetes, work=tmp_path / "work")
+    usual, trained = _Estimator.fit, list[int]()
+
+    def dies_at(last: float) -> None:
+        def fit(self: _Estimator, names: Any, rows: Dataset) -> Any:
+            if len(trained) >= last:
+                raise KeyboardInterrupt
+            trained.append(0)
+            return usual(self, names, rows)
+
+        monkeypatch.setattr(_Estimator, "fit", fit)
+        trained.clear()
+
+    dies_at(float("inf"))
+    TECHNIQUE.apply(source, tmp_path / "whole", step, replace(diabetes, work=tmp_path / "other"))
+    all_of_them = len(trained)
+    dies_at(all_of_them - 1)
+    with pytest.raises(KeyboardInterrupt):
+        TECHNIQUE.apply(source, tmp_path / "killed", step, kept)
+    assert not (tmp_path / "killed").exists()
+    dies_at(float("inf"))
+    assert TECHNIQUE.apply(source, tmp_path / "killed", step, kept).digest == plain.digest
+    # the one it died in, and the chosen model, of which only the scores were kept
+    assert len(trained) <= 3 < all_of_them

@@ -1,5 +1,6 @@
 """What a model makes of its features: embedded methods."""
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -55,12 +56,19 @@ def permutation(
         By feature; 0 or less means that the model does as well without it.
     """
     pairs = folds(rows, _FOLDS, seed) if learner.anew else [(rows, rows)]
-    total = dict.fromkeys(names, 0.0)
-    for rest, held in pairs:
+
+    def rises(rest: Dataset, held: Dataset) -> Array:
         model = learner.fit(names, rest) if learner.anew else learner.model
-        for name, rise in shuffled_rises(learner, model, held, names, seed, len(pairs)).items():
-            total[name] += rise / len(pairs)
-    return total
+        found = shuffled_rises(learner, model, held, names, seed, len(pairs))
+        return np.array([found[name] for name in names])
+
+    total = np.zeros(len(names))
+    for number, (rest, held) in enumerate(pairs):
+        found = learner.memory.recall(
+            f"rises-{number}", names, functools.partial(rises, rest, held)
+        )
+        total += found / len(pairs)
+    return dict(zip(names, total.tolist(), strict=True))
 
 
 def shuffled_rises(

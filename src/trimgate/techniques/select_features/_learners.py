@@ -13,6 +13,7 @@ from trimgate.techniques._base import Context
 from trimgate.techniques.select_features._columns import narrowed
 from trimgate.techniques.select_features._config import SelectFeaturesConfig
 from trimgate.techniques.select_features._masked import masked, masked_arguments
+from trimgate.techniques.select_features._memory import Memory
 from trimgate.training import (
     Measure,
     estimator_scores,
@@ -46,6 +47,7 @@ class Learner(ABC):
 
     Attributes:
         anew: Whether `fit` begins from nothing, so that rows that are held out are new to it.
+        memory: Of what was computed before the step was killed.
     """
 
     anew = True
@@ -57,6 +59,7 @@ class Learner(ABC):
         self.info = info
         self.config = config
         self.context = context
+        self.memory = Memory(context.work)
 
     @abstractmethod
     def fit(self, kept: Sequence[str], rows: Dataset) -> Any:
@@ -123,6 +126,7 @@ class _Module(Learner):
             teacher=self.model,
             seed=self.context.seed,
             threads=self.context.target.threads,
+            checkpoint=self.memory.file("finetune", kept, ".pt"),
         )
         return module
 

@@ -18,12 +18,11 @@ _POLISHED = 8
 
 @dataclass(frozen=True)
 class Trial:
-    """A model that was trained on some features.
+    """What a model is worth that was trained on some features.
 
     Attributes:
         kept: The features, in the order of the model's inputs.
         cost: What they cost together.
-        model: The trained model.
         value: The primary metric on the validation rows.
         worst: The worst that this may be beside the reference, at the wanted confidence.
         good: Whether that is within the tolerance.
@@ -31,7 +30,6 @@ class Trial:
 
     kept: tuple[str, ...]
     cost: float
-    model: Any
     value: float
     worst: float
     good: bool
@@ -53,6 +51,7 @@ class Search:
     config: SelectFeaturesConfig
     context: Context
     trials: dict[frozenset[str], Trial] = field(default_factory=dict)
+    models: dict[frozenset[str], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows = self.context.validation
@@ -88,12 +87,22 @@ class Search:
         key = frozenset(names)
         if key not in self.trials:
             kept = tuple(name for name in self.names if name in key)
-            model = self.learner.fit(kept, self.context.train)
-            scores = self.learner.scores(model, self.context.validation)
-            judged = self.proof(scores)
-            self.trials[key] = Trial(kept, self.cost(kept), model, *judged)
+            rows = self.context.validation
+            judged = self.proof(
+                self.learner.memory.recall(
+                    "scores", kept, lambda: self.learner.scores(self.model(kept), rows)
+                )
+            )
+            self.trials[key] = Trial(kept, self.cost(kept), *judged)
             _log.info("with %d of %d features: %.4f", len(kept), len(self.names), judged.value)
         return self.trials[key]
+
+    def model(self, kept: Sequence[str]) -> Any:
+        """The model of a trial: trained again if its scores are all that was kept of it."""
+        key = frozenset(kept)
+        if key not in self.models:
+            self.models[key] = self.learner.fit(kept, self.context.train)
+        return self.models[key]
 
     def best(self) -> Trial:
         """The cheapest trial that is good enough; of equal cost the one with the better metric.

@@ -134,7 +134,7 @@ class SelectFeatures(Technique[SelectFeaturesConfig]):
                 notes={"select_features": _notes(search, chosen, importances)},
                 **learns.changes(chosen.kept),
             )
-            save_trainable(chosen.model, partial, made)
+            save_trainable(search.model(chosen.kept), partial, made)
             return directory.seal(partial, made)
 
 
@@ -247,7 +247,7 @@ def _notes(search: Search, chosen: Trial, importances: dict[str, float]) -> dict
             info,
             rows.labels,
             learns.scores(learns.model, rows),
-            learns.scores(chosen.model, rows),
+            learns.scores(search.model(chosen.kept), rows),
             context.seed,
         )
     return notes

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from trimgate.data.dataset import Dataset
+from trimgate.data.dataset import Array, Dataset
 from trimgate.models import sample_rows
 from trimgate.techniques.select_features._embedded import loss, permutation, shuffled_rises
 from trimgate.techniques.select_features._filters import mutual_information
@@ -41,7 +41,9 @@ def recursive_elimination(search: Search, start: Sequence[str]) -> Trial:
         if learner.anew:
             rises = permutation(learner, rows, kept, seed)
         else:
-            model = search.trial(kept).model if len(kept) < len(search.names) else learner.model
+            model = learner.model
+            if len(kept) < len(search.names):
+                model = search.model(search.trial(kept).kept)
             rises = shuffled_rises(learner, model, rows, kept, seed)
         ranked = search.ranked(rises)
         size = max(grid(len(ranked))[-1], wanted or 1)
@@ -161,8 +163,13 @@ def _parts(search: Search) -> tuple[Dataset, Dataset]:
 
 
 def _loss(search: Search, kept: Sequence[str], rest: Dataset, held: Dataset) -> float:
-    model = search.learner.fit(kept, rest)
-    return loss(search.learner.info, held.labels, search.learner.scores(model, held))
+    learner = search.learner
+
+    def computed() -> Array:
+        scores = learner.scores(learner.fit(kept, rest), held)
+        return np.array(loss(learner.info, held.labels, scores))
+
+    return float(learner.memory.recall("loss", kept, computed))
 
 
 def _without_features(search: Search, rest: Dataset, held: Dataset) -> float:
