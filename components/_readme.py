@@ -82,7 +82,7 @@ def _library(function: ast.FunctionDef) -> str:
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("tasks.")
     ]
-    return f"trimgate.{next(c for c in calls if c != 'tasks.log_metrics')}"
+    return f"trimgate.{next(c for c in calls if not c.startswith('tasks.log_'))}"
 
 
 def _technique(name: str) -> list[str]:

@@ -115,3 +115,14 @@ def test_a_step_without_an_onnx_form_is_named_before_the_run(tmp_path):
     assert forest.recipes[0].name == "daal4py"
     assert all("daal4py" in recipe.name for recipe in forest.recipes)
     assert "FunctionTransformer(arctan)" in forest.refused["ONNX"]
+
+
+def test_a_hidden_column_that_does_not_exist_is_refused(folder):
+    report = {"example_rows": 3, "hide": ["sepal length (cm)"]}
+    assert plan(folder, "iris", "iris.parquet", report=report).config.report.example_rows == 3
+    with pytest.raises(InvalidInput, match="there is no such column") as error:
+        plan(folder, "iris", "iris.parquet", report={**report, "hide": ["sepal lenght (cm)"]})
+    assert error.value.key == "report.hide"
+    assert "did you mean 'sepal length (cm)'?" in str(error.value)
+    with pytest.raises(InvalidInput, match="none are asked for"):
+        plan(folder, "iris", "iris.parquet", report={"hide": ["petal width (cm)"]})

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from report.sample_cards import baseline_kept, inconclusive, passing, rejected
-from report.sample_full_card import full
+from report.sample_full_card import fifty, full
 from report.sample_records import (
     EXPORT,
     OPENVINO,
@@ -246,5 +246,6 @@ SAMPLES: dict[str, Callable[[], CardInput]] = {
         refused_only,
         hostile,
         full,
+        fifty,
     )
 }

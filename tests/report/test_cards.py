@@ -341,3 +341,17 @@ def test_a_step_of_another_version_is_shown_by_its_name(samples: Samples) -> Non
     winner = card.winner.model_copy(update={"recipe": ({"technique": "distill", "layers": 3},)})
     html = render_html(card.model_copy(update={"winner": winner, "lineage": ()}))
     assert "distill layers 3" in html
+
+
+def test_markdown_holds_the_numbers_of_the_plots(samples: Samples) -> None:
+    text = render_markdown(samples["full"]()).replace("\u202f", " ").replace("\\", "")
+    for part in (
+        "## Slices of the test rows", "| score 0.8 to 1.0 | 320 | −6.00 pt [−8.00, −4.00]",
+        "## Where the models decide", "Highest F1 on 28373 validation rows", "## Calibration",
+        "## Latency under load: in the model server", "12 000 not sent", "## Cost",
+        "116.80 → 58.40 USD a month", "An estimate, not a measurement.",
+    ):  # fmt: skip
+        assert part in text
+    assert "alert(4)" not in text  # example rows stay on the HTML card
+    huge = render_markdown(samples["fifty"]())
+    assert len(huge) < 400_000  # where the Kubeflow UI cuts

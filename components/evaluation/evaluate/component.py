@@ -9,6 +9,7 @@ def evaluate(
     rows: dsl.Input[dsl.Dataset],
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    classes: dsl.Output[dsl.ClassificationMetrics],
     split: str,
     name: str,
     metric: str,
@@ -24,6 +25,7 @@ def evaluate(
         rows: The rows of the split.
         evaluation: The record, and the per-row predictions as Parquet.
         metrics: Every metric, under the same names for every technique.
+        classes: Confusion matrix and ROC curve of a classifier.
         split: validation or test.
         name: Name of the recipe, or `baseline`.
         metric: The primary metric.
@@ -47,3 +49,4 @@ def evaluate(
         seed=seed,
     )
     tasks.log_metrics(metrics, observed)
+    tasks.log_classification(classes, evaluation.path)

@@ -733,6 +733,7 @@ class Verdict(_Record):
     Attributes:
         keeps_baseline: Nothing was put forward, because nothing beats the baseline; the outcome
             is then `fail`, as there is nothing to promote.
+        policy: The rules, as the config writes them; empty in old records.
     """
 
     schema_version: Literal[1] = 1
@@ -744,6 +745,7 @@ class Verdict(_Record):
     rules: tuple[RuleResult, ...]
     summary: str
     keeps_baseline: bool = False
+    policy: dict[str, Any] = Field(default_factory=dict)
 
 
 RecordT = TypeVar("RecordT", bound=_Record)

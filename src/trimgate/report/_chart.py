@@ -5,6 +5,7 @@ dashed with squares, the winner solid with discs.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
@@ -59,7 +60,7 @@ def linear_axis(
         room = abs(low) * 0.1 or 1.0
         low, high = low - room, high + room
     ticks = linear_ticks(low, high, wanted)
-    texts = [show(t) for t in ticks] if show else tick_texts(ticks, unit, plus=plus)
+    texts = [_short(show(t)) for t in ticks] if show else tick_texts(ticks, unit, plus=plus)
     return Axis(low, high, label, tuple(ticks), tuple(texts))
 
 
@@ -72,7 +73,7 @@ def log_axis(
     ticks = log_ticks(low, high)
     if len(ticks) < 2:  # less than a decade without two of them
         ticks = [t for t in linear_ticks(low, high, 4) if t > 0]
-    texts = [(show or number)(t) for t in ticks]
+    texts = [_short((show or number)(t)) for t in ticks]
     return Axis(low, high, label, tuple(ticks), tuple(texts), log=True)
 
 
@@ -191,6 +192,11 @@ class Chart:
         suffix = ", logarithmic" if x.log else ""
         text = f"{x.label}{suffix} →" if x.label else ""
         self.svg.text(area.right, height - 7, text, "axis-label", "end")
+
+
+def _short(text: str) -> str:
+    """A tick without decimals that say nothing: "1.00 ms" is "1 ms"."""
+    return re.sub(r"(\.\d*?)0+(?!\d)", lambda m: m.group(1) if len(m.group(1)) > 1 else "", text)
 
 
 def ends(values: Iterable[float], *, room: float = 0.08) -> tuple[float, float]:

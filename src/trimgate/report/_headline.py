@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from trimgate.judge.records import BatchBenchmark, Evaluation, Footprint, Interval, Served
+from trimgate.judge.records import BatchBenchmark, Cost, Evaluation, Footprint, Interval, Served
 from trimgate.report._card import CardInput
 from trimgate.report._format import (
     NONE,
@@ -81,6 +81,8 @@ def headline(card: CardInput) -> list[Headline]:
         lines += [_cpu(batch) for batch in benchmark.batches[:1] if batch.state != "void"]
         lines.append(_memory(benchmark.baseline, benchmark.candidate))
         lines.append(_cold_start(benchmark.baseline, benchmark.candidate))
+        if benchmark.cost and benchmark.batches[0].state != "void":
+            lines.append(_cost(benchmark.cost))
     if card.served and card.served.latency:
         lines.append(_served(card.served, card.served.latency))
     return lines
@@ -173,6 +175,12 @@ def _cold_start(before: Footprint, after: Footprint) -> Headline:
         )
     detail = f"{seconds(before.cold_start)} → {seconds(after.cold_start)}"
     return Headline("Cold start", value, word or "cold start", "", detail, tone)
+
+
+def _cost(cost: Cost) -> Headline:
+    value, word, interval, tone = speed(cost.ratio, "cheaper", "dearer", "the cost")
+    detail = f"{number(cost.baseline)} → {number(cost.candidate)} {cost.currency}"
+    return Headline("Cost of a million predictions", value, word, interval, detail, tone)
 
 
 def _quality(test: Evaluation, baseline: Evaluation | None) -> Headline:

@@ -13,9 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trimgate.judge.records import save
+from trimgate.report._calibration import calibration_view
 from trimgate.report._card import CardInput
 from trimgate.report._compare import comparison_view
+from trimgate.report._confusion import confusion_view
 from trimgate.report._cost import cost_view
+from trimgate.report._curves import curves_view
+from trimgate.report._distributions import distribution_plots, load_view
 from trimgate.report._features import row_pictures, unused_features
 from trimgate.report._flips import flips_view
 from trimgate.report._format import TIMES, difference_style, percent, sentence, words
@@ -26,7 +30,9 @@ from trimgate.report._lineage import lineage_graph
 from trimgate.report._markdown import render_markdown
 from trimgate.report._method import controls, footer, method_panels, paragraphs
 from trimgate.report._pull_request import pull_request_markdown
+from trimgate.report._resources import concurrent_rows, energy_view, loadgen_rows
 from trimgate.report._rules import rule_row
+from trimgate.report._slices import slices_view
 from trimgate.report._steps import chips, names_steps
 from trimgate.report._verdict import gate_level, no_gate, rule_counts, verdict_text
 from trimgate.report._views import (
@@ -108,8 +114,8 @@ def _environment() -> Environment:
 
 
 def _view(card: CardInput) -> dict[str, Any]:
-    rows = leaderboard_rows(card.selection, card.candidates, card.baseline_validation, card.target)
-    rules = [rule_row(rule) for rule in card.rules]
+    rows = leaderboard_rows(card.selection, card.candidates, card.baseline_validation)
+    rules = [rule_row(rule, card.selection.metric) for rule in card.rules]
     sizes = dict.fromkeys(size for row in rows for size in row.speedups)
     metric = card.selection.metric
     test = card.winner_test or card.baseline_test
@@ -147,6 +153,16 @@ def _view(card: CardInput) -> dict[str, Any]:
         "agreement": agreement(card),
         "latency": latency_panels(card),
         "served": served_view(card),
+        "busy": card.benchmark.busy if card.benchmark else "",
+        "slices": slices_view(card),
+        "calibration": calibration_view(card),
+        "curves": curves_view(card),
+        "confusion": confusion_view(card),
+        "distributions": distribution_plots(card),
+        "load": load_view(card),
+        "concurrent": concurrent_rows(card),
+        "loadgen": loadgen_rows(card),
+        "energy": energy_view(card),
         "cost": cost_view(card),
         "flips": flips_view(card),
         "graph": lineage_graph(card),

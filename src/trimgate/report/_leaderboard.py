@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trimgate.judge.records import (
-    BatchBenchmark,
+    Benchmark,
     Candidate,
     Evaluation,
     Footprint,
@@ -13,7 +13,7 @@ from trimgate.judge.records import (
     Selection,
 )
 from trimgate.report._card import BASELINE, CardInput, Refused
-from trimgate.report._cost import money, per_million
+from trimgate.report._cost import money
 from trimgate.report._format import (
     NONE,
     Cell,
@@ -26,7 +26,6 @@ from trimgate.report._format import (
 )
 from trimgate.report._headline import metric_cell
 from trimgate.report._steps import chips, names_steps
-from trimgate.targets import Target
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ def leaderboard_rows(
     selection: Selection,
     candidates: Iterable[Candidate] = (),
     baseline: Evaluation | None = None,
-    target: Target | None = None,
 ) -> list[LeaderboardRow]:
     """The leaderboard in order, the baseline among it.
 
@@ -77,7 +75,6 @@ def leaderboard_rows(
         candidates: The candidates it was made from: their benchmarks hold what the ranking
             does not.
         baseline: The baseline's evaluation on the validation split.
-        target: Its price per hour gives the cost.
 
     Returns:
         The measured recipes by rank. The baseline comes first when it was kept, else where
@@ -85,7 +82,7 @@ def leaderboard_rows(
     """
     by_name = {c.name: c for c in candidates}
     rows = [
-        _row(ranked, by_name.get(ranked.name), selection, target)
+        _row(ranked, by_name.get(ranked.name), selection)
         for ranked in sorted(selection.ranking, key=lambda r: r.rank)
         if ranked.name != BASELINE and not _refused(ranked, by_name)
     ]
@@ -93,8 +90,7 @@ def leaderboard_rows(
     measured = next((c.benchmark for c in by_name.values() if c.benchmark), None)
     footprint = measured.baseline if measured else None
     if place or baseline or footprint:
-        cost = _cost(measured.batches[0], "baseline", target) if measured else ""
-        row = _baseline(selection, baseline, footprint, place, cost)
+        row = _baseline(selection, baseline, footprint, place, _cost(measured, "baseline"))
         ahead = len(rows) if place is None else sum(int(r.rank) < place.rank for r in rows)
         rows.insert(0 if row.winner else ahead, row)
     return rows
@@ -115,16 +111,14 @@ def _refused(ranked: Ranked, by_name: dict[str, Candidate]) -> bool:
     return candidate is not None and candidate.refusal is not None
 
 
-def _cost(
-    batch: BatchBenchmark, role: Literal["baseline", "candidate"], target: Target | None
-) -> str:
-    cost = None if target is None else per_million(batch, getattr(batch, role).cpu, target)
-    return "" if cost is None else money(cost)
+def _cost(benchmark: Benchmark | None, role: Literal["baseline", "candidate"]) -> str:
+    """Money for a million predictions, where a price is known and the timing holds."""
+    if benchmark is None or benchmark.cost is None or benchmark.batches[0].state == "void":
+        return ""
+    return money(getattr(benchmark.cost, role))
 
 
-def _row(
-    ranked: Ranked, candidate: Candidate | None, selection: Selection, target: Target | None
-) -> LeaderboardRow:
+def _row(ranked: Ranked, candidate: Candidate | None, selection: Selection) -> LeaderboardRow:
     benchmark = candidate.benchmark if candidate else None
     batches = benchmark.batches if benchmark else ()
     speedups = {
@@ -147,7 +141,7 @@ def _row(
         size=size(ranked.size),
         peak_rss=size(ranked.peak_rss),
         cold_start=seconds(footprint.cold_start if footprint else None),
-        cost=_cost(batches[0], "candidate", target) if batches else "",
+        cost=_cost(benchmark, "candidate"),
         reason=sentence(ranked.reason),
         winner=ranked.winner,
         pareto=ranked.pareto,

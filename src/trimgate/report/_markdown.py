@@ -11,6 +11,7 @@ from trimgate.report._features import unused_features
 from trimgate.report._format import sentence, words
 from trimgate.report._headline import headline, rows_per_call
 from trimgate.report._leaderboard import leaderboard_rows, refused_recipes
+from trimgate.report._markdown_sections import plots_markdown
 from trimgate.report._method import controls, footer, method_panels
 from trimgate.report._rules import rule_row
 from trimgate.report._verdict import no_gate, rule_counts, verdict_text
@@ -39,6 +40,7 @@ def render_markdown(card: CardInput) -> str:
     parts.append(leaderboard_markdown(card.selection, card.candidates, card.baseline_validation))
     parts += _gate(card)
     parts += _quality(card)
+    parts += plots_markdown(card, table, escape)
     parts += _served(card)
     parts += _lineage(card)
     parts += _refused(card)
@@ -80,18 +82,23 @@ def leaderboard_markdown(
     return "\n\n".join([*parts, table(header, body, right=range(2, len(header) - 1))])
 
 
-def verdict_markdown(verdict: Verdict) -> str:
-    """A verdict and its rules as Markdown, the outcome first."""
+def verdict_markdown(verdict: Verdict, primary: str = "") -> str:
+    """A verdict and its rules as Markdown, the outcome first.
+
+    Args:
+        verdict: What the gate said.
+        primary: The primary metric.
+    """
     outcome = "baseline kept" if verdict.keeps_baseline else verdict.outcome
     parts = [f"# {sentence(outcome)}", escape(sentence(verdict.summary))]
     if not verdict.keeps_baseline:
-        parts.append(_rules_table(verdict.rules))
+        parts.append(_rules_table(verdict.rules, primary))
     return "\n\n".join(parts) + "\n"
 
 
 def gate_markdown(card: CardInput) -> str:
     """The gate's rules as a table."""
-    return _rules_table(card.rules)
+    return _rules_table(card.rules, card.selection.metric)
 
 
 def quality_markdown(card: CardInput) -> str:
@@ -116,8 +123,8 @@ def comparison_markdown(cards: Iterable[CardInput]) -> str:
     return "\n\n".join(["# Runs compared", table(header, body), escape(ONLY_RATIOS)]) + "\n"
 
 
-def _rules_table(results: Iterable[RuleResult]) -> str:
-    rules = [rule_row(result) for result in results]
+def _rules_table(results: Iterable[RuleResult], primary: str) -> str:
+    rules = [rule_row(result, primary) for result in results]
     body = [
         [
             r.label,

@@ -15,6 +15,7 @@ from trimgate.report._format import (
     words,
 )
 from trimgate.report._headline import rows_per_call
+from trimgate.report._resources import limit_panels
 from trimgate.report._steps import show
 
 _BYTES = ("memory", "memory_limit")
@@ -62,6 +63,14 @@ def controls(card: CardInput) -> list[dict[str, Any]]:
             "speedup": Cell("void")
             if batch.state == "void"
             else with_interval(batch.wall, "ratio"),
+            "warmup": " → ".join(
+                count(batch.warmup[v]) for v in ("baseline", "candidate") if v in batch.warmup
+            ),
+            "per_core": " → ".join(
+                number(batch.throughput_per_core[v])
+                for v in ("baseline", "candidate")
+                if v in batch.throughput_per_core
+            ),
             "rounds": count(batch.rounds),
             "processes": count(batch.processes),
             "state": sentence(_STATES[batch.state]),
@@ -88,6 +97,7 @@ def method_panels(card: CardInput) -> list[dict[str, Any]]:
     if card.benchmark and card.benchmark.settings:
         pairs = [(sentence(words(k)), show(v)) for k, v in card.benchmark.settings.items()]
         panels.append({"title": "Settings of the benchmark", "pairs": pairs, "notes": ()})
+    panels += limit_panels(card)
     return [p for p in panels if p["pairs"] or p["notes"]]
 
 

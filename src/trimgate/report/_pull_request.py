@@ -7,6 +7,7 @@ from trimgate.report._format import count, words
 from trimgate.report._headline import headline
 from trimgate.report._leaderboard import leaderboard_rows, refused_recipes
 from trimgate.report._markdown import escape, gate_markdown, quality_markdown, table
+from trimgate.report._markdown_sections import plots_markdown
 from trimgate.report._method import footer
 from trimgate.report._verdict import rule_counts, verdict_text
 from trimgate.report._views import short_digest
@@ -68,6 +69,10 @@ def _folded(card: CardInput) -> list[tuple[str, str]]:
     if card.winner_test:
         rows = f"{count(card.winner_test.rows)} test rows"
         found.append((f"Quality on {rows}", _unlinked(quality_markdown(card))))
+    found += [
+        (part.removeprefix("## "), _unlinked(body))
+        for part, body in _sections(plots_markdown(card, table, escape))
+    ]
     found.append(_leaderboard(card))
     refused = [[r.name, r.reason] for r in refused_recipes(card)][:_MOST_ROWS]
     if refused:
@@ -77,9 +82,20 @@ def _folded(card: CardInput) -> list[tuple[str, str]]:
     return found
 
 
+def _sections(parts: list[str]) -> list[tuple[str, str]]:
+    """Parts of a Markdown text as headings with what stands below them."""
+    found: list[tuple[str, list[str]]] = []
+    for part in parts:
+        if part.startswith("## "):
+            found.append((part, []))
+        else:
+            found[-1][1].append(part)
+    return [(heading, "\n\n".join(body)) for heading, body in found]
+
+
 def _leaderboard(card: CardInput) -> tuple[str, str]:
     selection = card.selection
-    rows = leaderboard_rows(selection, card.candidates, card.baseline_validation, card.target)
+    rows = leaderboard_rows(selection, card.candidates, card.baseline_validation)
     digests = {r.name: short_digest(r.model) for r in selection.ranking}
     shown = rows[:_MOST_ROWS]
     body = [

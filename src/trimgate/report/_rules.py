@@ -33,12 +33,21 @@ class _Kind(NamedTuple):
 _KINDS = {
     "min_speedup": _Kind("Speed-up", "ratio", "above"),
     "min_served_speedup": _Kind("Speed-up when served", "ratio", "above"),
+    "guard.gain": _Kind("Gain in what was asked for", "ratio", "above"),
     "max_size_ratio": _Kind("Size against the baseline", "ratio", "below"),
+    "max_memory_ratio": _Kind("Peak memory against the baseline", "ratio", "below"),
+    "max_cost_ratio": _Kind("Cost against the baseline", "ratio", "below"),
+    "max_size_mb": _Kind("Size on disk", "mebibytes", "below"),
     "max_peak_rss_mb": _Kind("Peak memory", "mebibytes", "below"),
+    "max_cold_start_s": _Kind("Cold start", "seconds", "below"),
+    "load.max_p99_ms": _Kind("Slowest 1 % under load", "seconds", "below", 1e-3),
     "max_served_p99_ms": _Kind("Slowest 1 % when served", "seconds", "below", 1e-3),
     "max_disagreement": _Kind("Answers that differ", "percent", "below"),
     "served.checks": _Kind("Checks of the served model", "plain", None),
 }
+
+
+_SLICES = "slices.max_drop"
 
 
 @dataclass(frozen=True)
@@ -55,19 +64,24 @@ class RuleRow:
     picture: str
 
 
-def rule_row(result: RuleResult) -> RuleRow:
+def rule_row(result: RuleResult, primary: str = "") -> RuleRow:
     """How a rule is shown.
 
     The limit of a drop is shown as the difference to the baseline that it allows: 0.01 of
     accuracy is −1 pt, of an error +0.01.
+
+    Args:
+        result: What the gate said.
+        primary: The primary metric, which the rules on slices are about.
     """
-    kind = _kind(result.rule)
+    kind = _kind(result.rule, primary)
     observed = _times(result.observed, kind.factor)
     shown = with_interval(observed, kind.style)
     if observed and observed.low == observed.high:
         shown = Cell(shown.value)
     limit = None if result.limit is None else result.limit * kind.factor
-    if limit is not None and result.rule.startswith("max_drop.") and kind.allowed == "above":
+    drop = result.rule.startswith(("max_drop.", _SLICES))
+    if limit is not None and drop and kind.allowed == "above":
         limit = -limit
     shown_limit = NONE
     if limit is not None:
@@ -95,11 +109,20 @@ def rule_row(result: RuleResult) -> RuleRow:
     )
 
 
-def _kind(rule: str) -> _Kind:
+def _kind(rule: str, primary: str) -> _Kind:
     name, _, metric = rule.partition(".")
+    if rule.startswith(_SLICES):
+        allowed: Side = "above" if _higher_is_better(primary) else "below"
+        slice_name = rule.removeprefix(_SLICES).strip("[]")
+        label = f"Loss in the slice {slice_name}" if slice_name else "Loss in any slice"
+        return _Kind(label, difference_style(primary), allowed)
+    if name == "calibration":
+        limited, rise = metric.removeprefix("max_").removesuffix("_rise"), metric.endswith("_rise")
+        label = f"{'Rise' if rise else 'Largest'} {'of ' if rise else ''}{words(limited)}"
+        return _Kind(label, "difference" if rise else "plain", "below")
     if name in ("max_drop", "min") and metric:
         better = _higher_is_better(metric)
-        allowed: Side = "above" if better else "below"
+        allowed = "above" if better else "below"
         if name == "max_drop":
             return _Kind(f"Loss of {words(metric)}", difference_style(metric), allowed)
         extreme = "Least" if better else "Largest"

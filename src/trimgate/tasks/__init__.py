@@ -6,6 +6,7 @@ model; the steps after it hand that on, and `benchmark` reports the reason to `s
 
 from trimgate.tasks._common import decode, encode, log_metrics, start
 from trimgate.tasks._judging import benchmark, check_serving, evaluate, gate, report, select
+from trimgate.tasks._kubeflow import log_classification
 from trimgate.tasks._models import apply_technique, describe_model, import_model, load_data
 from trimgate.tasks._release import promote, register, reject
 from trimgate.tasks._search import halve, sample, screen
@@ -22,6 +23,7 @@ __all__ = [
     "halve",
     "import_model",
     "load_data",
+    "log_classification",
     "log_metrics",
     "promote",
     "register",

@@ -277,7 +277,7 @@ def gate(
         )
     with writing(out) as partial:
         records.save(verdict, partial / "verdict.json")
-    Path(summary).write_text(verdict_markdown(verdict))
+    Path(summary).write_text(verdict_markdown(verdict, after.primary))
     _log.info("%s: %s", verdict.outcome, verdict.summary)
     return "baseline" if ranking.winner == "baseline" else verdict.outcome
 
