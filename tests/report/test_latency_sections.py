@@ -105,7 +105,7 @@ def test_callers_loadgen_limits_and_format(samples: Samples) -> None:
 
 def test_a_busy_machine_is_told_before_the_claims(samples: Samples) -> None:
     html = render_html(samples["full"]())
-    assert html.index("The machine was busy") < html.index(">What changes</h2>")
+    assert html.index("The machine was busy") < html.index(">What it would change</h2>")
     assert any(line.topic.startswith("Cost") for line in headline(samples["full"]()))
 
 
