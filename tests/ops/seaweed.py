@@ -92,7 +92,7 @@ class Seaweed:
         self._end(signal.SIGKILL)
 
     def stop(self):
-        self._end(signal.SIGTERM)
+        self._end(signal.SIGKILL)  # SIGTERM takes ten seconds, and nothing is to be kept
 
     def _end(self, number):
         if self.process is None:

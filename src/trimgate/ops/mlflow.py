@@ -1,18 +1,31 @@
-"""Records a run in MLflow, and registers the winner that passed."""
+"""MLflow: records a run, registers the winner that passed, and says where a version is published.
 
+A model version has the tags `trimgate.digest`, `trimgate.verdict`, `trimgate.run`, ... and, once
+it is published, `trimgate.uri`. The alias `challenger` is the newest that passed; `champion` is
+the one in production.
+"""
+
+import contextlib
 import logging
 import math
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trimgate.errors import InvalidInput, MissingExtra, TrimgateError
 from trimgate.judge.records import Candidate
 from trimgate.report import CardInput, verdict_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+_MODEL = re.compile(r"models:/+(?P<name>[^/@]+)(/(?P<version>[0-9]+)|@(?P<alias>[A-Za-z0-9_-]+))")
 _MAX_VALUE = 500  # characters that a parameter or tag of MLflow takes
 
 
@@ -44,18 +57,18 @@ def record_run(
     Returns:
         The model's version, or an empty text when it did not pass.
     """
-    from mlflow import MlflowClient
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    client = MlflowClient(tracking_uri=tracking_uri)
+    client = _client(tracking_uri)
     where = _experiment(client, experiment, tracking_uri)
-    known = client.search_runs(
-        [where],
-        f"tags.`trimgate.run` = '{_quoted(card.run)}' and tags.`trimgate.kind` = 'run' "
-        "and attributes.status = 'FINISHED'",
-    )
+    of_this = f"tags.`trimgate.run` = '{_quoted(card.run)}' and tags.`trimgate.kind` = "
+    known = client.search_runs([where], f"{of_this}'run' and attributes.status = 'FINISHED'")
     if known:
         return str(known[0].data.tags.get("trimgate.version", ""))
+    for kind in ("run", "candidate"):
+        # what an interrupted recording left
+        for half in client.search_runs([where], f"{of_this}'{kind}'"):
+            client.delete_run(half.info.run_id)
+    for half_version in _versions_of(client, registered_model, card.run):
+        client.delete_model_version(registered_model, half_version)
     verdict = verdict_text(card)
     tags = {
         "trimgate.kind": "run",
@@ -100,7 +113,9 @@ def _experiment(client: "MlflowClient", name: str, tracking_uri: str) -> str:
         place = (folder / "mlartifacts" / name).as_uri()
     # Without its kind the UI opens the experiment as one of generative AI, with empty tables.
     tags = {"mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(name, artifact_location=place, tags=tags))
+    with _unless_there():
+        return str(client.create_experiment(name, artifact_location=place, tags=tags))
+    return _experiment(client, name, tracking_uri)  # another run made it meanwhile
 
 
 def _child(
@@ -170,31 +185,175 @@ def _log(
 def _register(
     client: "MlflowClient", run: str, card: CardInput, winner: Path, name: str, summary: str
 ) -> str:
-    from mlflow.exceptions import MlflowException
-
     if card.winner is None:
         raise ValueError("there is no winner to register")
     client.log_artifacts(run, str(winner), "model")
-    try:
+    with _unless_there():
         client.create_registered_model(name)
+    tags = {
+        "trimgate.digest": card.winner.digest,
+        "trimgate.verdict": "pass",
+        "trimgate.recipe": card.selection.winner,
+        "trimgate.run": card.run,
+        "trimgate.target": card.target.name,
+    }
+    source = f"{client.get_run(run).info.artifact_uri}/model"
+    made = client.create_model_version(
+        name, source=source, run_id=run, description=summary, tags=tags
+    )
+    client.set_registered_model_alias(name, CHALLENGER, made.version)
+    return str(made.version)
+
+
+def _versions_of(client: "MlflowClient", name: str, run: str) -> list[str]:
+    wanted = f"name = '{_quoted(name)}' and tags.`trimgate.run` = '{_quoted(run)}'"
+    return [str(found.version) for found in client.search_model_versions(wanted)]
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A version in the registry.
+
+    Attributes:
+        name: Name of the registered model.
+        version: Its number.
+        uri: Its immutable URI in a store; empty until it is published.
+        digest: Content digest of the model.
+        run: The run of trimgate that made and judged it.
+        verdict: The gate's outcome.
+    """
+
+    name: str
+    version: str
+    uri: str
+    digest: str
+    run: str
+    verdict: str
+
+
+def is_model_uri(uri: str) -> bool:
+    """Whether it is an URI of MLflow's registry."""
+    return uri.startswith("models:/")
+
+
+def resolve(uri: str, *, tracking_uri: str) -> ModelVersion:
+    """Looks a model version up.
+
+    Args:
+        uri: `models:/name@alias` or `models:/name/3`.
+        tracking_uri: Where MLflow records.
+
+    Returns:
+        The version, with the immutable URI that it is published under.
+
+    Raises:
+        InvalidInput: There is no such version or alias, trimgate did not make it, or it is not
+            published.
+        RegistryError: The registry cannot be reached, or refuses.
+    """
+    found = version_of(uri, tracking_uri=tracking_uri)
+    if not found.uri:
+        raise InvalidInput(
+            f"version {found.version} of {found.name} is not published", key="model", value=uri,
+            mend="`trimgate run` publishes a winner that passed",
+        )  # fmt: skip
+    return found
+
+
+def version_of(uri: str, *, tracking_uri: str) -> ModelVersion:
+    """As `resolve`, for a version that need not be published."""
+    parts = _MODEL.fullmatch(uri)
+    if parts is None:
+        raise InvalidInput(
+            "is no URI of a model version", key="model", value=uri,
+            mend="give models:/<name>@<alias> or models:/<name>/<version>",
+        )  # fmt: skip
+    client = _client(tracking_uri)
+    with _explained(uri):
+        if parts["alias"]:
+            found = client.get_model_version_by_alias(parts["name"], parts["alias"])
+        else:
+            found = client.get_model_version(parts["name"], parts["version"])
+    tags = found.tags
+    if "trimgate.digest" not in tags:
+        raise InvalidInput("was not registered by trimgate", key="model", value=uri)
+    return ModelVersion(
+        name=found.name,
+        version=str(found.version),
+        uri=tags.get("trimgate.uri", ""),
+        digest=tags["trimgate.digest"],
+        run=tags.get("trimgate.run", ""),
+        verdict=tags.get("trimgate.verdict", ""),
+    )
+
+
+def record_published(name: str, version: str, uri: str, *, tracking_uri: str) -> None:
+    """Tags a version with the immutable URI that it is published under.
+
+    Raises:
+        InvalidInput: There is no such version.
+        RegistryError: The registry cannot be reached, or refuses.
+    """
+    with _explained(f"models:/{name}/{version}"):
+        _client(tracking_uri).set_model_version_tag(name, version, "trimgate.uri", uri)
+
+
+def set_champion(name: str, version: str, *, tracking_uri: str) -> None:
+    """Gives a version the alias `champion`: it is what production runs.
+
+    Raises:
+        InvalidInput: There is no such version, or it did not pass the gate.
+        RegistryError: The registry cannot be reached, or refuses.
+    """
+    uri = f"models:/{name}/{version}"
+    found = version_of(uri, tracking_uri=tracking_uri)
+    if found.verdict != "pass":
+        raise InvalidInput(
+            "only a version that passed the gate becomes champion", key="version", value=uri
+        )
+    with _explained(uri):
+        _client(tracking_uri).set_registered_model_alias(name, CHAMPION, version)
+
+
+class RegistryError(TrimgateError):
+    """MLflow cannot be reached, or does not do what it is asked."""
+
+
+def _client(tracking_uri: str) -> "MlflowClient":
+    try:
+        from mlflow import MlflowClient
+    except ImportError as error:
+        raise MissingExtra("mlflow", "mlflow") from error
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
+@contextlib.contextmanager
+def _unless_there() -> Iterator[None]:
+    """Lets it pass that somebody else was faster to make something."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    version = client.create_model_version(
-        name,
-        source=f"{client.get_run(run).info.artifact_uri}/model",
-        run_id=run,
-        description=summary,
-        tags={
-            "trimgate.digest": card.winner.digest,
-            "trimgate.verdict": "pass",
-            "trimgate.recipe": card.selection.winner,
-            "trimgate.run": card.run,
-            "trimgate.target": card.target.name,
-        },
-    )
-    client.set_registered_model_alias(name, "challenger", version.version)
-    return str(version.version)
+
+
+@contextlib.contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turns what MLflow says into one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise InvalidInput(
+                "there is no such version in the registry", key="model", value=uri
+            ) from error
+        lines = str(error).strip().splitlines() or [error.error_code]
+        raise RegistryError(f"MLflow: {lines[0][:200]}") from error
 
 
 def _quoted(value: str) -> str:

@@ -186,7 +186,8 @@ def statement(card: CardInput, model: str | Path) -> Provenance:
 
 def _resource(name: str, digest: str, **annotations: Any) -> dict[str, Any]:
     algorithm, _, value = digest.partition(":")
-    return {"name": name, "digest": {algorithm: value}, "annotations": annotations}
+    known = {algorithm: value} if value else {}
+    return {"name": name, "digest": known, "annotations": annotations}
 
 
 def write(card: CardInput, model: str | Path) -> Path:

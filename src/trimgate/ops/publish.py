@@ -3,8 +3,9 @@
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from trimgate.errors import InvalidInput
 from trimgate.models import directory, safety
@@ -14,16 +15,17 @@ from trimgate.ops.store import Store, open_store, split
 from trimgate.report import CardInput
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(BaseModel):
     """Whose signatures count.
 
     Attributes:
         sign_key: Private key to sign with, PEM.
         verify_key: Public key to verify with, PEM; that of `sign_key` when left out.
-        identity: Without keys: who must have signed, by Sigstore.
+        identity: Without keys: who signs and must have signed, by Sigstore.
         issuer: The OpenID Connect issuer that vouches for the identity.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sign_key: Path | None = None
     verify_key: Path | None = None
@@ -47,6 +49,29 @@ class Trust:
                 signing.verify(model, key=key)
         elif self.identity is not None:
             signing.verify(model, identity=self.identity, issuer=self.issuer)
+
+
+def check_settings(
+    store: str, *, trust: Trust | None = None, mounts: Mapping[str, str | Path] | None = None
+) -> None:
+    """Checks that models could be published, without asking a server.
+
+    Args:
+        store: As for `open_store`.
+        trust: Keys, which must be there and usable.
+        mounts: As for `open_store`.
+
+    Raises:
+        InvalidInput: The store's URI, a claim or a key cannot be used.
+        MissingExtra: What they need is not installed.
+    """
+    open_store(store, mounts=mounts)
+    trust = trust or Trust()
+    if trust.sign_key is not None:
+        with signing.public_key(trust.sign_key):
+            pass
+    if trust.verify_key is not None:
+        signing.check_public(trust.verify_key)
 
 
 def publish(

@@ -138,6 +138,18 @@ def public_key(key: str | Path) -> Iterator[Path]:
         yield file
 
 
+def check_public(key: str | Path) -> None:
+    """Checks that a public key could be used by `verify`.
+
+    Raises:
+        InvalidInput: It could not.
+    """
+    try:
+        _library().verifying.Config().use_elliptic_key_verifier(public_key=Path(key))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise _unusable(key, "public", error) from error
+
+
 def _password() -> bytes | None:
     value = os.environ.get(PASSWORD)
     return value.encode() if value else None
