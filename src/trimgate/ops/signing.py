@@ -22,7 +22,10 @@ SIGNATURE = "signature.json"
 TOKEN = "SIGSTORE_ID_TOKEN"  # noqa: S105, the variable's name
 PASSWORD = "TRIMGATE_SIGN_PASSWORD"  # noqa: S105, the variable's name
 
-_NAMED = re.compile(r"(?:Hash mismatch for '|(?:Extra|Missing) files [^']*'[^']*': )([^',\"]+)")
+# the library shows a list, in which quotes may be escaped
+_NAMED = re.compile(
+    r"(?:Hash mismatch for \\?'|(?:Extra|Missing) files [^']*'[^']*': )([^',\"\\]+)"
+)
 
 
 def sign(model: str | Path, *, key: str | Path | None = None) -> Path:
