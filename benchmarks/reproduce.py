@@ -8,9 +8,11 @@ claims, and exits 1 when a claim does not hold.
 """
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import onnxruntime
@@ -30,17 +32,17 @@ def main() -> int:
     runs = sorted(folder.glob("trimgate-runs/*/card.json"))
     card_file = Path(sys.argv[2], "card.json") if len(sys.argv) > 2 else runs[-1]
     card = json.loads(card_file.read_text())
-    release = json.loads((folder / f"trimgate-store/releases/{config['name']}.json").read_text())
-    if card["winner"] is None or card["winner"]["digest"] != release["digest"]:
+    release = released(folder / "trimgate-store" / "releases.git", config["name"])
+    digest = release["metadata"]["annotations"].get("trimgate.dev/digest")
+    if card["winner"] is None or card["winner"]["digest"] != digest:
         sys.exit(f"{card_file}: its winner is not what is released")
 
     features, labels = test_rows(folder, config["data"])
     trained = io.load(folder / config["model"]["path"], trusted=untrusted(folder, config))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    served = onnxruntime.InferenceSession(
-        str(folder / "trimgate-store" / release["uri"] / "model.onnx"), options
-    )
+    place = urlsplit(release["spec"]["predictor"]["model"]["storageUri"]).path
+    served = onnxruntime.InferenceSession(str(Path(unquote(place), "model.onnx")), options)
     name = served.get_inputs()[0].name
     matrix = features.to_numpy(np.float32)
     before = trained.predict_proba(features)[:, 1]
@@ -69,6 +71,13 @@ def main() -> int:
     speed = card["benchmark"]["batches"][0]["wall"]
     good &= check("speed-up at one row, by wall time", float(np.median(ratios)), speed, 0.15, True)
     return 0 if good else 1
+
+
+def released(repository: Path, name: str) -> dict:
+    """What staging releases: the newest release file in the store's Git repository."""
+    file = f"main:overlays/staging/{name}/release.yaml"
+    command = ["git", "-C", str(repository), "show", file]
+    return yaml.safe_load(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def test_rows(folder: Path, data: dict) -> tuple[pd.DataFrame, pd.Series]:

@@ -47,3 +47,18 @@ def write_config(file: Path, **changes: object) -> Path:
     }
     file.write_text(yaml.safe_dump(config))
     return file
+
+
+def released(config: Path):
+    """What staging releases of a config's model, and its directory; None where nothing is."""
+    from urllib.parse import unquote, urlsplit
+
+    from trimgate.config import load_config
+    from trimgate.ops.promotion import released
+    from trimgate.tasks import releases_of
+
+    loaded = load_config(config)
+    release = released(releases_of(loaded.promote), "staging").get(loaded.name)
+    if release is None:
+        return None
+    return release.stable, Path(unquote(urlsplit(release.stable.storage_uri).path))

@@ -329,7 +329,15 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
             )
         with dsl.If(verdict == "pass", name="passed"):
             settle(
-                promote(winner=winner, name=config.name, run=run, verdict=verdict, store=store),
+                promote(
+                    winner=winner,
+                    files=card.outputs["files"],
+                    name=config.name,
+                    verdict=verdict,
+                    store=store,
+                    settings=config.promote.model_dump(mode="json", exclude={"store"}),
+                    **({"version": last.output} if config.mlflow.enabled else {}),
+                ),
                 "promote",
                 cache=False,
             ).after(last)

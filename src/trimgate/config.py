@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -210,15 +211,105 @@ class MlflowSection(Section):
         return value
 
 
+def is_remote(uri: str) -> bool:
+    """Whether a path of the config is an URI that only a cluster's storage can read."""
+    return "://" in uri
+
+
+class SigningSection(Section):
+    """Who signs published models, and whose signatures count.
+
+    Attributes:
+        key: Private key (PEM) that models are signed with.
+        verify_key: Public key (PEM) that they are verified with; that of `key` when left out.
+        identity: Without keys: who signs, by Sigstore.
+        issuer: The OpenID Connect issuer that vouches for the identity.
+    """
+
+    key: str | None = None
+    verify_key: str | None = None
+    identity: str | None = None
+    issuer: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> "SigningSection":
+        if (self.identity is None) != (self.issuer is None):
+            raise ValueError("`identity` and `issuer` go together")
+        return self
+
+
+class EnvironmentSection(Section):
+    """How an environment takes releases.
+
+    Attributes:
+        mode: `commit` to the branch at once, or `pull-request` that people merge.
+        namespace: Namespace that its overlays set; none when left out.
+    """
+
+    mode: Literal["commit", "pull-request"] = "commit"
+    namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+
+
 class PromoteSection(Section):
     """Where a winner goes that passed the gate.
 
     Attributes:
-        store: Folder of the local target: immutable models by digest, and one release file
-            per model name.
+        store: Where models are kept by their digest: a folder, `s3://bucket/prefix`,
+            `pvc://claim/path` or `oci-layout:///path`.
+        mounts: Where volume claims are mounted on this machine.
+        signing: Who signs models.
+        repository: The Git repository that says what is released where: `https://...`,
+            `git@host:path`, `file://...` or a folder. Left out: one in the store's folder.
+        branch: The branch that the environments follow.
+        environments: In the order of promotion; `trimgate run` releases to the first.
+        forge: What opens pull requests; by the repository's host when left out.
+        forge_url: URL of its API; that of the host when left out.
+        author: `Name <mail>` of the commits; Git's own identity when left out.
+        commit_key: Commits are signed with it: file of an SSH private key, or id of a GPG key.
+        deployment_mode: KServe's mode of new models.
     """
 
     store: str = "trimgate-store"
+    mounts: dict[str, str] = Field(default_factory=dict)
+    signing: SigningSection = SigningSection()
+    repository: str | None = None
+    branch: str = "main"
+    environments: dict[
+        Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")], EnvironmentSection
+    ] = Field(
+        default={
+            "staging": EnvironmentSection(),
+            "production": EnvironmentSection(mode="pull-request"),
+        },
+        min_length=1,
+    )
+    forge: Literal["github", "gitlab"] | None = None
+    forge_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    author: str | None = Field(default=None, pattern=r"^[^<>\n]+ <[^<>\s]+>$")
+    commit_key: str | None = None
+    deployment_mode: Literal["Standard", "Knative"] = "Standard"
+
+    @field_validator("repository")
+    @classmethod
+    def _no_secret(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "")
+        if parts.password or (parts.username and parts.scheme in ("http", "https")):
+            raise InvalidInput(
+                "holds a user or a password, which would end up in the compiled pipeline",
+                mend="leave it out and set TRIMGATE_GIT_TOKEN",
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _recorded(self) -> "PromoteSection":
+        if self.repository is None and is_remote(self.store):
+            raise ValueError("a `store` elsewhere needs a `repository` that records releases")
+        return self
+
+    @property
+    def first(self) -> str:
+        """The environment that `trimgate run` releases to."""
+        return next(iter(self.environments))
 
 
 class ReportSection(Section):
@@ -349,7 +440,7 @@ def resolve_paths(config: Config, folder: Path) -> Config:
 
     data = config.data.model_copy(update={k: absolute(getattr(config.data, k)) for k in DATA_PATHS})
     model = config.model.model_copy(update={"path": absolute(config.model.path)})
-    promote = config.promote.model_copy(update={"store": absolute(config.promote.store)})
+    promote = _placed_promote(config.promote, absolute)
     uri = config.mlflow.tracking_uri
     if uri.startswith("sqlite:///"):
         uri = "sqlite:///" + str(absolute(uri.removeprefix("sqlite:///")))
@@ -368,6 +459,27 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     return config.model_copy(update=changes)
 
 
+def _placed_promote(
+    promote: PromoteSection, absolute: Callable[[str | None], str | None]
+) -> PromoteSection:
+    """The section with the files and folders that it names made absolute."""
+    repository, commit_key = promote.repository, promote.commit_key
+    if repository is not None and not re.match(r"([\w.-]+@)?[\w.-]+:", repository):
+        repository = absolute(repository)
+    if commit_key is not None and "/" in commit_key:
+        commit_key = absolute(commit_key)
+    signing = {key: absolute(getattr(promote.signing, key)) for key in ("key", "verify_key")}
+    return promote.model_copy(
+        update={
+            "store": absolute(promote.store),
+            "repository": repository,
+            "commit_key": commit_key,
+            "signing": promote.signing.model_copy(update=signing),
+            "mounts": {claim: str(absolute(place)) for claim, place in promote.mounts.items()},
+        }
+    )
+
+
 def _placed(
     step: Mapping[str, Any], absolute: Callable[[str | None], str | None]
 ) -> dict[str, Any]:
@@ -379,11 +491,6 @@ def _placed(
 
 
 DATA_PATHS = ("path", "train", "validation", "test")
-
-
-def is_remote(uri: str) -> bool:
-    """Whether a path of the config is an URI that only a cluster's storage can read."""
-    return "://" in uri
 
 
 def json_schema() -> str:

@@ -108,4 +108,6 @@ def quick_config(folder: Path, file: str = "optimize.yaml", **changes: object) -
 
 def half_written(folder: Path) -> list[str]:
     """Whatever a writer left in the middle of its work."""
-    return [str(f) for f in folder.rglob("*.partial*") if not f.name.endswith(".yaml")]
+    # the store keeps the folder in which it writes
+    found = (f for f in folder.rglob("*.partial*") if f.suffix != ".yaml")
+    return [str(f) for f in found if f.name != ".partial" or any(f.iterdir())]

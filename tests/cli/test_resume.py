@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import released
 from skops import io
 from trimgate.pipelines.optimize import build
 
@@ -101,14 +102,13 @@ def test_result_equals_an_undisturbed_run(project, finished, tmp_path):
     )  # fmt: skip
     step = parse_step({"technique": "optimize_graph"})
     made = get("optimize_graph").apply(tmp_path / "baseline", tmp_path / "onnx", step, context)
-    (release,) = (project / "trimgate-store" / "releases").iterdir()
-    assert json.loads(release.read_text())["digest"] == made.digest
+    release, _ = released(project / "optimize.yaml")
+    assert release.digest == made.digest
 
 
 def test_rejected(project, helpers, finished):
     """The rule is one that only the gate looks at, so that there is a winner to reject."""
-    (release,) = (project / "trimgate-store" / "releases").iterdir()
-    before = release.read_text()
+    before = released(project / "optimize.yaml")
     gate = {"max_drop": {"accuracy": 0.02}, "max_served_p99_ms": 1e-6}
     config = helpers.quick_config(project, "strict.yaml", gate=gate)
     run = helpers.Running(config, "--fail-on-reject")
@@ -119,7 +119,7 @@ def test_rejected(project, helpers, finished):
     assert "✗ max_served_p99_ms: " in text
     assert not any(line.startswith("released ") for line in run.lines)
     assert helpers.Running(config).end() == (0, "")
-    assert release.read_text() == before
+    assert released(project / "optimize.yaml") == before
 
 
 # --------------------------------------------------------------------- what is taken from a run

@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import write_config
+from conftest import released, write_config
 from trimgate.pipelines._lint import problems
 from trimgate.pipelines.optimize import compile_yaml
 
 from trimgate.cli import main
 from trimgate.config import load_config, parse_config
 from trimgate.models.directory import ModelInfo, TensorSpec, read
-from trimgate.ops.local_target import released
 from trimgate.plan import Plan
 from trimgate.recipes import plan_recipes
 from trimgate.report import CardInput
@@ -186,13 +185,14 @@ def test_pass_is_released_and_recorded(passed):
     folder, code, out = passed
     assert code == 0
     assert "PASSED" in out
-    release = released(folder / "trimgate-store", "cancer")
-    info = read(folder / "trimgate-store" / release.uri, verify=True)
+    release, place = released(folder / "optimize.yaml")
+    info = read(place, verify=True)
     assert info.has_onnx
     assert info.runtime.name == "onnxruntime"
     card = CardInput.model_validate_json((only_run(folder) / "card.json").read_bytes())
     assert card.status == "pass"
     assert card.winner.digest == release.digest
+    assert (release.run, release.verdict, release.version) == (card.run, "pass", "1")
     assert all(card.served.checks.values())
     assert {p.name for p in only_run(folder).iterdir()} == {
         "card.html", "card.md", "card.json", "log.txt", "pipeline.yaml", "optimize.yaml",
@@ -215,7 +215,7 @@ def test_mlflow_holds_the_run(passed):
     assert parent.data.tags["trimgate.verdict"] == "pass"
     assert {a.path for a in client.list_artifacts(parent.info.run_id, "card")} >= {"card/card.html"}
     (version,) = client.search_model_versions("name='cancer'")
-    release = released(folder / "trimgate-store", "cancer")
+    release, _ = released(folder / "optimize.yaml")
     assert version.tags["trimgate.digest"] == release.digest
     assert version.tags["trimgate.verdict"] == "pass"
     assert client.get_model_version_by_alias("cancer", "challenger").version == version.version
@@ -232,8 +232,8 @@ def test_independent_reproduction_of_the_card(passed):
     folder, _, _ = passed
     config = load_config(folder / "optimize.yaml")
     test = load_data(config).test
-    release = released(folder / "trimgate-store", "cancer")
-    session = onnxruntime.InferenceSession(folder / "trimgate-store" / release.uri / "model.onnx")
+    _, place = released(folder / "optimize.yaml")
+    session = onnxruntime.InferenceSession(place / "model.onnx")
     matrix = np.column_stack(list(test.features.values())).astype(np.float32)
     answers = session.run(None, {session.get_inputs()[0].name: matrix})
     scores = next(a for a in answers if a.ndim == 2)
@@ -281,6 +281,6 @@ def test_reject_is_a_result(cancer, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "PASSED" not in out
     assert "REJECTED" in out or "INCONCLUSIVE" in out
-    assert released(tmp_path / "trimgate-store", "cancer") is None
+    assert released(tmp_path / "optimize.yaml") is None
     assert (only_run(tmp_path) / "card.md").read_text().startswith(("# Rejected", "# Inconclusive"))
     assert main(["run", str(config), "--fail-on-reject"]) == 3

@@ -6,23 +6,36 @@ from kfp import dsl
 @dsl.component(base_image="trimgate/python-core:0.1.0", install_kfp_package=False)
 def promote(
     winner: dsl.Input[dsl.Model],
+    files: dsl.Input[dsl.Artifact],
     name: str,
-    run: str,
     verdict: str,
     store: str,
+    settings: dict,
+    version: str = "",
 ) -> str:
-    """Copies the winner into the immutable store and points the release at it.
+    """Publishes the winner and releases it to the first environment by a commit.
 
     Args:
         winner: The winner's model directory.
+        files: The card's files; the card is the text of a pull request.
         name: The model's name.
-        run: Id of the run.
         verdict: The gate's outcome; only `pass` is promoted.
-        store: Folder of the local target.
+        store: Where models are kept by their digest.
+        settings: The section `promote` of the config. Without a repository releases are recorded
+            in the store's folder; a token comes from the variable TRIMGATE_GIT_TOKEN.
+        version: The model's version in MLflow.
 
     Returns:
-        The model's place in the store.
+        The published model's immutable URI.
     """
     from trimgate import tasks
 
-    return tasks.promote(winner.path, name=name, run=run, verdict=verdict, store=store)
+    return tasks.promote(
+        winner.path,
+        files.path,
+        name=name,
+        verdict=verdict,
+        version=version,
+        store=store,
+        settings=settings,
+    )

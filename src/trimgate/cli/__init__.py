@@ -16,7 +16,10 @@ EXIT_BAD_INPUT = 2
 EXIT_REJECTED = 3
 EXIT_INTERRUPTED = 130
 
-_COMMANDS = ("init", "run", "compile", "submit", "report", "serve", "stop", "doctor", "schema")
+_COMMANDS = (
+    "init", "run", "compile", "submit", "report", "serve", "stop", "promote", "rollback", "history",
+    "diff", "init-repository", "doctor", "schema",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.command:
         parser.print_help()
         return EXIT_BAD_INPUT
-    module = importlib.import_module(f"trimgate.cli._{arguments.command}")
+    module = importlib.import_module(f"trimgate.cli._{arguments.command.replace('-', '_')}")
     try:
         return int(module.run(arguments))
     except InvalidInput as error:
@@ -82,9 +85,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, what: str
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    what: str,
+    more: str = "",
 ) -> argparse.ArgumentParser:
-    description = f"{what[0].upper()}{what[1:]}."
+    description = f"{what[0].upper()}{what[1:]}. {more}".strip()
     return commands.add_parser(name, help=what, description=description)
 
 
@@ -183,6 +189,83 @@ def _stop(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     p.add_argument("config", help="optimize.yaml of that run")
 
 
+def _promote(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(
+        commands, "promote", "release a model that passed, by a commit or a pull request",
+        "The model is verified first: its bytes, its signature, its provenance and its verdict. "
+        "Nothing is built again: an environment gets the same digest as the one before it.",
+    )  # fmt: skip
+    p.add_argument(
+        "what",
+        help="folder or name of a run, models:/NAME@ALIAS, the URI of a published model, or a "
+        "model's name for what the environment before runs",
+    )
+    p.add_argument("--to", required=True, metavar="ENVIRONMENT", help="such as staging, production")
+    p.add_argument(
+        "--from", dest="source", metavar="ENVIRONMENT",
+        help="for a name: whose model is meant (default: the environment before)",
+    )  # fmt: skip
+    p.add_argument(
+        "--canary", type=int, metavar="PERCENT", help="beside the stable model, with this share"
+    )
+    _by(p, "the config says which")
+    p.add_argument("--commit", action="store_true", help="commit at once, whatever the config says")
+    _repository(p)
+
+
+def _rollback(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(
+        commands, "rollback", "revert the last promotion of a model",
+        "A canary is dropped; without one the stable model before is restored. Commits to other "
+        "files stay.",
+    )  # fmt: skip
+    p.add_argument("name", help="the model's name")
+    p.add_argument("--environment", required=True, help="such as staging, production")
+    _by(p, "a commit at once is the default")
+    _repository(p)
+
+
+def _history(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(commands, "history", "the commits that changed a model's releases")
+    p.add_argument("name", help="the model's name")
+    p.add_argument("--environment", help="this one alone")
+    _repository(p)
+
+
+def _diff(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(commands, "diff", "what one environment releases and another does not")
+    p.add_argument("first", help="an environment, such as staging")
+    p.add_argument("second", help="another, such as production")
+    p.add_argument("--name", help="this model alone")
+    _repository(p)
+
+
+def _init_repository(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(
+        commands, "init-repository", "add a model's base and overlays to the config repository",
+        "What is there already stays as it is.",
+    )  # fmt: skip
+    p.add_argument("--name", help="the model's name (the config's when left out)")
+    _repository(p)
+
+
+def _by(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--pull-request", action="store_true", help=f"by a pull request ({default})"
+    )
+
+
+def _repository(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-c", "--config", metavar="FILE",
+        help="config with `promote` in it (default: optimize.yaml, where there is one)",
+    )  # fmt: skip
+    parser.add_argument("--repository", metavar="URL", help="instead of the config's")
+    parser.add_argument("--branch", help="instead of the config's")
+    parser.add_argument("--store", help="instead of the config's")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     p = _command(commands, "doctor", "what this machine offers, and what is missing")
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -203,6 +286,11 @@ _ADD = {
     "report": _report,
     "serve": _serve,
     "stop": _stop,
+    "promote": _promote,
+    "rollback": _rollback,
+    "history": _history,
+    "diff": _diff,
+    "init-repository": _init_repository,
     "doctor": _doctor,
     "schema": _schema,
 }

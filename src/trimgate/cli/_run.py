@@ -17,11 +17,12 @@ from trimgate.cli import EXIT_PASSED, EXIT_REJECTED
 from trimgate.cli._common import check_writable, console, need, plan_from
 from trimgate.cli._progress import progress
 from trimgate.cli._show import show_result
-from trimgate.config import Config, load_config
+from trimgate.config import Config, is_remote, load_config
 from trimgate.errors import InvalidInput
-from trimgate.ops.local_target import released
+from trimgate.ops.promotion import check_releases
 from trimgate.plan import Plan
 from trimgate.runtimes import missing_device
+from trimgate.tasks import releases_of
 
 if TYPE_CHECKING:
     from trimgate.ops.kfp_local import LocalRun
@@ -74,11 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         local = uri.startswith("sqlite:")
         _say(out, "mlflow", f"mlflow ui --backend-store-uri {uri}" if local else uri)
     if card.status == "pass":
-        release = released(plan.config.promote.store, plan.config.name)
-        if release is not None:
-            _say(out, "released", str(Path(plan.config.promote.store) / release.uri))
-            if arguments.serve:
-                _serve(plan.config, release.uri, arguments.port, Path(result.outputs["rows"]), out)
+        model = _released(plan.config, card.winner.digest if card.winner else "", out)
+        if arguments.serve and model is not None:
+            _serve(plan.config, model, arguments.port, Path(result.outputs["rows"]), out)
     elif arguments.serve:
         _say(out, "served", "nothing: only a model that passed the gate is")
     reused = f", {result.reused} of them from earlier runs" if result.reused else ""
@@ -102,7 +101,14 @@ def _check_places(config: Config, root: Path, arguments: argparse.Namespace) -> 
             reason, file=file, key="target", value=config.target.name,
             mend="or submit the compiled pipeline to a cluster that has one",
         )  # fmt: skip
-    check_writable(Path(config.promote.store), "promote.store", file)
+    if not is_remote(config.promote.store):
+        check_writable(Path(config.promote.store), "promote.store", file)
+    elif arguments.serve:
+        raise InvalidInput(
+            "serves from a folder of this machine", key="--serve",
+            mend="leave it out; the cluster serves what is in the store",
+        )  # fmt: skip
+    check_releases(releases_of(config.promote), config.name, config.promote.first)
     uri = config.mlflow.tracking_uri
     if config.mlflow.enabled and uri.startswith("sqlite:///"):
         check_writable(Path(uri.removeprefix("sqlite:///")).parent, "mlflow.tracking_uri", file)
@@ -161,12 +167,27 @@ def _run(
         )
 
 
-def _serve(config: Config, uri: str, port: int, rows: Path, out: Console) -> None:
+def _released(config: Config, digest: str, out: Console) -> Path | None:
+    """Says what became of the winner; its directory on this machine when it is released."""
+    from trimgate.ops.promotion import current
+    from trimgate.ops.store import open_store, split
+
+    section = config.promote
+    releases = releases_of(section)
+    stable = current(releases, config.name, section.first).stable
+    if stable is None or stable.digest != digest:
+        _say(out, "proposed", f"for {section.first}: merge the request in {releases.access.shown}")
+        return None
+    _say(out, "released", f"to {section.first}: {stable.storage_uri}")
+    store = open_store(split(stable.storage_uri)[0], mounts=section.mounts)
+    return store.local(stable.storage_uri)
+
+
+def _serve(config: Config, directory: Path, port: int, rows: Path, out: Console) -> None:
     from trimgate.data import Dataset
     from trimgate.models.directory import read
     from trimgate.serving import curl_example, start
 
-    directory = Path(config.promote.store) / uri
     server = start(
         directory,
         port=port,

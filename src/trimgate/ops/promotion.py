@@ -15,6 +15,7 @@ from trimgate.ops.git import (
     Entry,
     ReleaseLog,
     add_to_repository,
+    check_access,
     init_local,
 )
 from trimgate.ops.release import (
@@ -88,6 +89,21 @@ class Promotion:
     revision: str | None = None
     branch: str | None = None
     pull_request: str | None = None
+
+
+def check_releases(releases: Releases, name: str, environment: str) -> None:
+    """Whether a model could be promoted, asked before the work that leads there.
+
+    Raises:
+        InvalidInput: The repository has no overlay for the model, or a setting or token is missing.
+        GitError: The repository cannot be reached.
+    """
+    if releases.local:
+        check_access(releases.access)
+        return
+    if releases.how(environment) == "pull-request" and releases.forge is not None:
+        check_token(releases.forge)
+    current(releases, name, environment)
 
 
 def promote(

@@ -8,7 +8,14 @@ from trimgate.tasks._common import decode, encode, log_metrics, start
 from trimgate.tasks._judging import benchmark, check_serving, evaluate, gate, report, select
 from trimgate.tasks._kubeflow import log_classification
 from trimgate.tasks._models import apply_technique, describe_model, import_model, load_data
-from trimgate.tasks._release import promote, register, reject
+from trimgate.tasks._release import (
+    promote,
+    register,
+    reject,
+    releases_of,
+    store_of,
+    trust_of,
+)
 from trimgate.tasks._search import halve, sample, screen
 
 __all__ = [
@@ -28,9 +35,12 @@ __all__ = [
     "promote",
     "register",
     "reject",
+    "releases_of",
     "report",
     "sample",
     "screen",
     "select",
     "start",
+    "store_of",
+    "trust_of",
 ]

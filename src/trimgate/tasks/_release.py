@@ -1,9 +1,17 @@
 """What becomes of a judged winner."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from trimgate.config import PromoteSection, is_remote
+from trimgate.errors import InvalidInput
 from trimgate.tasks._common import start
+
+if TYPE_CHECKING:
+    from trimgate.ops.promotion import Releases
+    from trimgate.ops.publish import Trust
 
 _log = logging.getLogger("trimgate.tasks")
 
@@ -36,14 +44,111 @@ def register(
     return version
 
 
-def promote(winner: str, *, name: str, run: str, verdict: str, store: str) -> str:
-    """Releases the winner to the local target; see `trimgate.ops.local_target.promote`."""
-    from trimgate.ops.local_target import promote
+def promote(
+    winner: str,
+    files: str,
+    *,
+    name: str,
+    verdict: str,
+    version: str,
+    store: str,
+    settings: Mapping[str, Any],
+) -> str:
+    """Publishes the winner and releases it to the first environment.
+
+    Args:
+        winner: The winner's model directory.
+        files: Folder with the card's record.
+        name: The model's name.
+        verdict: The gate's outcome; only `pass` is promoted.
+        version: The model's version in MLflow, or an empty text.
+        store: Where models are kept.
+        settings: The section `promote` of the config.
+
+    Returns:
+        The published model's immutable URI.
+
+    Raises:
+        InvalidInput: The verdict is not `pass`, or the model or a setting is not right.
+        TrimgateError: Store, repository or forge did not take it; nothing was released.
+    """
+    from trimgate.ops.promotion import promote
+    from trimgate.ops.publish import check, publish
+    from trimgate.ops.release import ReleasedModel
+    from trimgate.report import CardInput, pull_request_markdown
 
     start()
-    release = promote(winner, store, name=name, run=run, verdict=verdict)
-    _log.info("released %s %s", name, release.digest)
-    return str(Path(store) / release.uri)
+    if verdict != "pass":
+        raise InvalidInput(
+            "only a model that passed the gate is promoted", key="verdict", value=verdict
+        )
+    section = PromoteSection.model_validate({**settings, "store": store})
+    card = CardInput.model_validate_json((Path(files) / "card.json").read_bytes())
+    trust = trust_of(section)
+    uri = publish(winner, card, store_of(section), trust=trust, mounts=section.mounts)
+    found = check(uri, trust=trust, mounts=section.mounts)
+    _log.info("published %s", uri)
+    model = ReleasedModel(
+        storage_uri=uri,
+        digest=found.digest,
+        version=version,
+        run=found.run,
+        verdict=found.verdict,
+        promoted="",
+    )
+    done = promote(
+        releases_of(section), name, section.first, model, body=pull_request_markdown(card)
+    )
+    if done.branch is not None:
+        _log.info("proposed for %s: %s", section.first, done.pull_request or done.branch)
+    else:
+        _log.info("released %s to %s", model.digest, section.first)
+    return uri
+
+
+def store_of(promote: PromoteSection) -> str:
+    """The model store; that of a folder stands beside its release repository."""
+    return promote.store if is_remote(promote.store) else str(Path(promote.store) / "models")
+
+
+def trust_of(promote: PromoteSection) -> "Trust":
+    """Whose signatures count."""
+    from trimgate.ops.publish import Trust
+
+    signing = promote.signing
+    return Trust(
+        sign_key=Path(signing.key) if signing.key else None,
+        verify_key=Path(signing.verify_key) if signing.verify_key else None,
+        identity=signing.identity,
+        issuer=signing.issuer,
+    )
+
+
+def releases_of(promote: PromoteSection) -> "Releases":
+    """Where releases are recorded: the repository, or one of trimgate's own in the store.
+
+    In the latter nobody could merge a pull request, so that every environment takes commits.
+    """
+    from trimgate.ops.forges import find_forge
+    from trimgate.ops.git import Access
+    from trimgate.ops.promotion import Releases
+
+    local = promote.repository is None
+    url = promote.repository or str(Path(promote.store) / "releases.git")
+    access = Access(
+        url,
+        branch=promote.branch,
+        author=promote.author or "",
+        signing_key=promote.commit_key or "",
+    )
+    return Releases(
+        access,
+        {e: "commit" if local else s.mode for e, s in promote.environments.items()},
+        forge=None if local else find_forge(url, promote.forge, promote.forge_url),
+        mode=promote.deployment_mode,
+        local=local,
+        namespaces={e: s.namespace for e, s in promote.environments.items() if s.namespace},
+    )
 
 
 def reject(verdict: str, *, fail_on_reject: bool) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from trimgate.errors import InvalidInput, TrimgateError
 
-TOKEN = "TRIMGATE_GIT_TOKEN"  # noqa: S105 (the name of a variable)
+TOKEN = "TRIMGATE_GIT_TOKEN"  # noqa: S105 (its name)
 USER = "TRIMGATE_GIT_USER"
 _BRANCH = re.compile(r"[A-Za-z0-9_][\w./-]{0,200}(?<![./])")
 _AUTHOR = re.compile(r"[^<>\n]+ <[^<>\s]+>")
