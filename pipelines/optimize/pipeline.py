@@ -335,7 +335,10 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                     name=config.name,
                     verdict=verdict,
                     store=store,
-                    settings=config.promote.model_dump(mode="json", exclude={"store"}),
+                    environment=config.promote.first,
+                    settings=config.promote.model_dump(
+                        mode="json", exclude={"store"}, exclude_none=True
+                    ),
                     **({"version": last.output} if config.mlflow.enabled else {}),
                 ),
                 "promote",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ops.git_servers import bare, git
+from ops.fake_forges import TOKEN, fake_forge
+from ops.git_servers import bare, git, http_server
 from ops.models_to_publish import model
 from report.sample_cards import passing
 
@@ -39,7 +40,8 @@ def release(folder: Path, run: str, version: str = "") -> str:
         verdict="pass",
         version=version,
         store=section.store,
-        settings=section.model_dump(mode="json", exclude={"store"}),
+        environment="staging",
+        settings=section.model_dump(mode="json", exclude={"store"}, exclude_none=True),
     )
 
 
@@ -206,6 +208,43 @@ def test_a_configured_repository(project, tmp_path, capsys):
     assert "trimgate/production/fraud-rollback" in out
     assert read_release(git(remote, "show", f"main:{path}")).stable.run == "two"
     assert not (project / "trimgate-store" / "releases.git").exists()
+
+
+@pytest.mark.parametrize("kind", ["github", "gitlab"])
+def test_a_pull_request(project, tmp_path, capsys, monkeypatch, kind):
+    """By HTTP to a repository that asks for a token; the card is the request's text."""
+    folder = tmp_path / "remotes" / "acme" / ("" if kind == "github" else "ml")
+    folder.mkdir(parents=True)
+    remote = bare(folder / "models.git")
+    monkeypatch.setenv("TRIMGATE_GIT_TOKEN", TOKEN)
+    with http_server(tmp_path / "remotes", TOKEN) as server, fake_forge(kind) as forge:
+        url = f"{server.url}/{remote.relative_to(tmp_path / 'remotes')}"
+        configure(project, repository=url, forge=kind, forge_url=forge.url)
+        assert call(capsys, "init-repository", "--name", "fraud")[0] == 0
+        release(project, "one")
+        forge.first = [(500, {}, {})]
+        code, out, err = call(capsys, "promote", "fraud", "--to", "production")
+        assert (code, out) == (1, "")
+        assert "nothing was released (the branch trimgate/production/fraud-" in err
+        code, out, _ = call(capsys, "promote", "fraud", "--to", "production", "--json")
+        told = json.loads(out)
+        assert code == 0
+        assert told["pull_request"].endswith(("/pull/7", "/-/3"))
+        (there,) = forge.there
+        text = there["body" if kind == "github" else "description"]
+        assert "Passed" in text
+        assert there["title"].startswith("Promote fraud to production: ")
+        again = json.loads(call(capsys, "promote", "one", "--to", "production", "--json")[1])
+        assert again == told
+        path = release_path("fraud", "production")
+        assert read_release(git(remote, "show", f"main:{path}")).stable is None
+        git(remote, "update-ref", "refs/heads/main", told["revision"])
+        code, out, _ = call(capsys, "promote", "one", "--to", "production")
+        assert out.startswith("nothing to do")
+        monkeypatch.setenv("TRIMGATE_GIT_TOKEN", "expired")
+        code, out, err = call(capsys, "rollback", "fraud", "--environment", "staging")
+        assert (code, err.count("\n")) == (1, 1)
+        assert "has expired" in err
 
 
 def test_without_a_config(project, tmp_path, capsys, monkeypatch):

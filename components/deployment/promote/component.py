@@ -10,10 +10,11 @@ def promote(
     name: str,
     verdict: str,
     store: str,
+    environment: str,
     settings: dict,
     version: str = "",
 ) -> str:
-    """Publishes the winner and releases it to the first environment by a commit.
+    """Publishes the winner and releases it to an environment by a commit.
 
     Args:
         winner: The winner's model directory.
@@ -21,6 +22,7 @@ def promote(
         name: The model's name.
         verdict: The gate's outcome; only `pass` is promoted.
         store: Where models are kept by their digest.
+        environment: Where it is released.
         settings: The section `promote` of the config. Without a repository releases are recorded
             in the store's folder; a token comes from the variable TRIMGATE_GIT_TOKEN.
         version: The model's version in MLflow.
@@ -37,5 +39,6 @@ def promote(
         verdict=verdict,
         version=version,
         store=store,
+        environment=environment,
         settings=settings,
     )

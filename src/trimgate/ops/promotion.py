@@ -349,7 +349,7 @@ def _request(
 ) -> Promotion:
     if releases.forge is None:
         return Promotion(release, revision, branch)
-    text = summary(release) + (f"\n{body}" if body else "")
+    text = body or summary(release)
     try:
         url = open_request(
             releases.forge, branch=branch, base=releases.access.branch, title=title, body=text

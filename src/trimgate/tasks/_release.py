@@ -52,9 +52,10 @@ def promote(
     verdict: str,
     version: str,
     store: str,
+    environment: str,
     settings: Mapping[str, Any],
 ) -> str:
-    """Publishes the winner and releases it to the first environment.
+    """Publishes the winner and releases it to an environment.
 
     Args:
         winner: The winner's model directory.
@@ -63,6 +64,7 @@ def promote(
         verdict: The gate's outcome; only `pass` is promoted.
         version: The model's version in MLflow, or an empty text.
         store: Where models are kept.
+        environment: Where it is released; `settings` went through maps, which have no order.
         settings: The section `promote` of the config.
 
     Returns:
@@ -96,13 +98,11 @@ def promote(
         verdict=found.verdict,
         promoted="",
     )
-    done = promote(
-        releases_of(section), name, section.first, model, body=pull_request_markdown(card)
-    )
+    done = promote(releases_of(section), name, environment, model, body=pull_request_markdown(card))
     if done.branch is not None:
-        _log.info("proposed for %s: %s", section.first, done.pull_request or done.branch)
+        _log.info("proposed for %s: %s", environment, done.pull_request or done.branch)
     else:
-        _log.info("released %s to %s", model.digest, section.first)
+        _log.info("released %s to %s", model.digest, environment)
     return uri
 
 
