@@ -36,14 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
     model = model.model_copy(
         update={"digest": found.digest, "run": found.run, "verdict": found.verdict}
     )
-    how = "pull-request" if arguments.pull_request else "commit" if arguments.commit else None
     done = promote(
         releases,
         name,
         environment,
         model,
         canary=arguments.canary,
-        how=how,
+        how="pull-request" if arguments.pull_request else "commit" if arguments.commit else None,
         body=pull_request_markdown(card) if card else "",
     )
     show(done, as_json=arguments.json)

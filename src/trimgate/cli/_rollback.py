@@ -12,8 +12,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     section, mlflow = settings(arguments)
     releases = releases_of(section)
-    how = "pull-request" if arguments.pull_request else "commit"
-    done = rollback(releases, arguments.name, arguments.environment, how=how)
+    done = rollback(
+        releases,
+        arguments.name,
+        arguments.environment,
+        how="pull-request" if arguments.pull_request else "commit",
+    )
     show(done, as_json=arguments.json)
     if arguments.environment == list(releases.environments)[-1]:
         keep_champion(mlflow, done)
