@@ -195,7 +195,8 @@ def test_pass_is_released_and_recorded(passed):
     assert (release.run, release.verdict, release.version) == (card.run, "pass", "1")
     assert all(card.served.checks.values())
     assert {p.name for p in only_run(folder).iterdir()} == {
-        "card.html", "card.md", "card.json", "log.txt", "pipeline.yaml", "optimize.yaml",
+        "card.html", "card.md", "card.json", "pull-request.md", "log.txt", "pipeline.yaml",
+        "optimize.yaml",
     }  # fmt: skip
 
 
