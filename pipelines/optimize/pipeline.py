@@ -314,6 +314,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
             "card",
         )
         last = card
+        registered: dict[str, Any] = {}
         if config.mlflow.enabled:
             last = settle(
                 register(
@@ -327,6 +328,11 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 "record in MLflow",
                 cache=False,
             )
+            registered = {
+                "version": last.output,
+                "registered_model": config.mlflow.registered_model or config.name,
+                "tracking_uri": mlflow_tracking_uri,
+            }
         with dsl.If(verdict == "pass", name="passed"):
             settle(
                 promote(
@@ -339,7 +345,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                     settings=config.promote.model_dump(
                         mode="json", exclude={"store"}, exclude_none=True
                     ),
-                    **({"version": last.output} if config.mlflow.enabled else {}),
+                    **registered,
                 ),
                 "promote",
                 cache=False,

@@ -220,6 +220,10 @@ def test_mlflow_holds_the_run(passed):
     assert version.tags["trimgate.digest"] == release.digest
     assert version.tags["trimgate.verdict"] == "pass"
     assert client.get_model_version_by_alias("cancer", "challenger").version == version.version
+    assert version.tags["trimgate.uri"] == release.storage_uri
+    promote = ["promote", "models:/cancer@challenger", "--to", "production"]
+    assert main([*promote, "--config", str(folder / "optimize.yaml")]) == 0
+    assert client.get_model_version_by_alias("cancer", "champion").version == version.version
 
 
 @pytest.mark.pipeline

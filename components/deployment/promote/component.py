@@ -13,6 +13,8 @@ def promote(
     environment: str,
     settings: dict,
     version: str = "",
+    registered_model: str = "",
+    tracking_uri: str = "",
 ) -> str:
     """Publishes the winner and releases it to an environment by a commit.
 
@@ -26,6 +28,8 @@ def promote(
         settings: The section `promote` of the config. Without a repository releases are recorded
             in the store's folder; a token comes from the variable TRIMGATE_GIT_TOKEN.
         version: The model's version in MLflow.
+        registered_model: The model's name in MLflow.
+        tracking_uri: Where MLflow learns the version's URI.
 
     Returns:
         The published model's immutable URI.
@@ -38,6 +42,8 @@ def promote(
         name=name,
         verdict=verdict,
         version=version,
+        registered_model=registered_model,
+        tracking_uri=tracking_uri,
         store=store,
         environment=environment,
         settings=settings,

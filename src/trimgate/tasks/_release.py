@@ -54,6 +54,8 @@ def promote(
     store: str,
     environment: str,
     settings: Mapping[str, Any],
+    registered_model: str = "",
+    tracking_uri: str = "",
 ) -> str:
     """Publishes the winner and releases it to an environment.
 
@@ -66,6 +68,8 @@ def promote(
         store: Where models are kept.
         environment: Where it is released; `settings` went through maps, which have no order.
         settings: The section `promote` of the config.
+        registered_model: The model's name in MLflow.
+        tracking_uri: Where MLflow learns under which URI the version is published.
 
     Returns:
         The published model's immutable URI.
@@ -74,6 +78,7 @@ def promote(
         InvalidInput: The verdict is not `pass`, or the model or a setting is not right.
         TrimgateError: Store, repository or forge did not take it; nothing was released.
     """
+    from trimgate.ops.mlflow import record_published
     from trimgate.ops.promotion import promote
     from trimgate.ops.publish import check, publish
     from trimgate.ops.release import ReleasedModel
@@ -90,6 +95,8 @@ def promote(
     uri = publish(winner, card, store_of(section), trust=trust, mounts=section.mounts)
     found = check(uri, trust=trust, mounts=section.mounts)
     _log.info("published %s", uri)
+    if version and tracking_uri:
+        record_published(registered_model, version, uri, tracking_uri=tracking_uri)
     model = ReleasedModel(
         storage_uri=uri,
         digest=found.digest,
