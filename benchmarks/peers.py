@@ -113,7 +113,10 @@ class Entry:
 def ours(model: Model, tolerance: float, epochs: int, seconds: float) -> list[Entry]:
     """What trimgate makes; the best recipe, as chosen on validation rows, is marked."""
     half = {**HALF, "finetune": {"epochs": epochs}}
-    recipes = ([STATIC], [STATIC, OPENVINO], [half, STATIC], [half, STATIC, OPENVINO])
+    recipes = (
+        [STATIC], [STATIC, OPENVINO], [half], [half, OPENVINO],
+        [half, STATIC], [half, STATIC, OPENVINO],
+    )  # fmt: skip
     before = _bench.apply_steps(model, EXPORT)
     entries = []
     for steps in recipes:
@@ -221,8 +224,12 @@ def _job(model: Model, before: Path, out: Path, given: argparse.Namespace) -> di
         "builder": trained.builder,
         "arguments": trained.builder_arguments,
         "weights": str(model.native / "weights.safetensors"),
-        # nets.py of the example, and trimgate.judge for the timing
-        "path": [str(_models.EXAMPLES / "vision"), str(Path(trimgate.__file__).parents[1])],
+        # where the builders of networks are, and trimgate.judge for the timing
+        "path": [
+            str(_models.EXAMPLES / "vision"),
+            str(HERE),
+            str(Path(trimgate.__file__).parents[1]),
+        ],
     }
 
 
