@@ -30,6 +30,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
     monkeypatch.setattr(environment, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(environment, "_CGROUP", tmp_path)
+    monkeypatch.setattr(environment, "_OWN_CGROUP", tmp_path / "own")
     monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
     yield pretend
     environment.cpu_flags.cache_clear()
@@ -97,6 +98,29 @@ def test_a_machine_that_does_not_tell(machine: Callable[[str], None], tmp_path: 
             None,
             None,
         ),
+        (  # the tightest of the own group and those above it
+            {
+                "own": "0::/kubepods/pod1\n",
+                "kubepods/cpu.max": "300000 100000",
+                "kubepods/memory.max": "536870912",
+                "kubepods/pod1/cpu.max": "50000 100000",
+                "kubepods/pod1/memory.max": "max",
+                "kubepods/pod1/cpuset.cpus.effective": "2-3",
+            },
+            0.5,
+            536870912,
+        ),
+        (
+            {
+                "own": "3:cpuset:/\n2:cpu,cpuacct:/docker/a\n1:memory:/docker/a\n0::/\n",
+                "cpu/docker/a/cpu.cfs_quota_us": "150000",
+                "cpu/docker/a/cpu.cfs_period_us": "100000",
+                "memory/docker/a/memory.limit_in_bytes": "1073741824",
+                "cpuset/cpuset.effective_cpus": "0-1",
+            },
+            1.5,
+            1 << 30,
+        ),
     ],
 )
 def test_limits_of_the_control_group(
@@ -107,12 +131,14 @@ def test_limits_of_the_control_group(
     tmp_path: Path,
 ) -> None:
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     machine("")
     record = environment.describe()
     assert record["cpu_limit"] == cpus
     assert record["memory_limit"] == memory
+    sets = [text for name, text in files.items() if name.split("/")[-1].startswith("cpuset")]
+    assert record["cpuset"] == (sets[0] if sets else None)
 
 
 def test_threads_wait_only_while_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

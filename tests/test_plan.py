@@ -126,3 +126,35 @@ def test_a_hidden_column_that_does_not_exist_is_refused(folder):
     assert "did you mean 'sepal length (cm)'?" in str(error.value)
     with pytest.raises(InvalidInput, match="none are asked for"):
         plan(folder, "iris", "iris.parquet", report={"hide": ["petal width (cm)"]})
+
+
+def test_files_that_a_target_names_are_read_before_any_work(folder):
+    (folder / "prices.yaml").write_text(
+        "name: ours\nsource: the invoice\ndate: 2026-10\ncurrency: CHF\n"
+        "machines: {box: {per_hour: 0.8, cores: 8}}\n"
+    )
+    (folder / "build.config").write_text('ai.onnx;12;Add{"inputs": {"0": ["float"]}},Gemm\n')
+    mine = {"profile": "mobile", "price": "box", "price_table": str(folder / "prices.yaml"),
+            "operators": str(folder / "build.config")}  # fmt: skip
+    settled = plan(folder, "iris", "iris.parquet", target=mine)
+    target = settled.config.target
+    assert target.price.per_core_hour == pytest.approx(0.1)
+    assert target.price_table is None
+    assert target.operators == ('ai.onnx;12;Add{"inputs": {"0": ["float"]}},Gemm',)
+    assert settled.policy.min_speedup is None, "speed is not measured for it"
+    assert settled.policy.max_size_ratio == 1.0
+    with pytest.raises(InvalidInput, match="no such machine"):
+        plan(folder, "iris", "iris.parquet", target={**mine, "price": "rack"})
+    (folder / "build.config").write_text("???\n")
+    with pytest.raises(InvalidInput, match="not a required-operators config"):
+        plan(folder, "iris", "iris.parquet", target=mine)
+
+
+def test_limits_in_place_of_a_gain_do_not_ask_for_speed(folder):
+    settled = plan(
+        folder, "iris", "iris.parquet",
+        objective={"minimize": "size", "subject_to": {"drop": 0.02}},
+    )  # fmt: skip
+    assert settled.policy.min_speedup is None
+    assert settled.policy.max_drop[settled.metric] == 0.02
+    assert settled.config.target.price.name == "c7i.large"

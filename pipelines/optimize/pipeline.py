@@ -30,7 +30,7 @@ from trimgate.pipelines._lint import check
 from trimgate.pipelines.optimize._steps import technique_task
 
 from trimgate.config import DATA_PATHS
-from trimgate.judge.objective import weights_of
+from trimgate.judge.objective import dump
 from trimgate.plan import Plan, files_digest
 from trimgate.recipes import Node, trie
 
@@ -67,6 +67,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
     config = plan.config
     target = config.target.model_dump(mode="json", exclude_none=True)
     policy = plan.policy.model_dump(mode="json", exclude_none=True)
+    timing = config.benchmark.model_dump(mode="json", exclude_none=True)
     split = config.data.split
     uris = {
         f"{'data' if key == 'path' else key}_uri": getattr(config.data, key)
@@ -162,7 +163,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
             ).outputs["evaluation"]
 
         baseline_validation = judged(baseline, "baseline", "validation")
-        objective = weights_of(config.objective)
+        objective = dump(config.goal)
         candidates = []
         screened: Any = None
 
@@ -196,7 +197,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                         rows=splits["validation"],
                         name=name,
                         target=target,
-                        settings=config.benchmark.model_dump(mode="json", exclude_none=True),
+                        settings=timing,
                     ),
                     f"{name}: speed",
                 )
@@ -270,7 +271,11 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
         winner_test = judged(winner, "winner", "test", baseline_test)
         served = settle(
             check_serving(
-                baseline=baseline, winner=winner, rows=splits["validation"], target=target
+                baseline=baseline,
+                winner=winner,
+                rows=splits["validation"],
+                target=target,
+                settings=timing,
             ),
             "serve and query",
         ).outputs["served"]

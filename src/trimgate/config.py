@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trimgate._yaml import read_yaml
 from trimgate.errors import InvalidInput
 from trimgate.judge.benchmark import BenchmarkSettings
-from trimgate.judge.objective import Objective
+from trimgate.judge.objective import Constrained, Goal, Objective, goal
 from trimgate.judge.policy import GatePolicy
 from trimgate.models.directory import ScoreKind, Task
 from trimgate.targets import PROFILES, Target
@@ -340,7 +340,9 @@ class Config(Section):
         data: The rows.
         metric: The primary metric; chosen by task and class balance when left out.
         objective: What the winner is best at, among candidates that are good enough: one of
-            `latency`, `throughput`, `size`, `memory`, `cost`, or several with their weights.
+            `latency`, `throughput`, `size`, `memory`, `cost`; several with their weights;
+            `cheapest-that-passes` (the gate's rules, shown on validation); or `minimize` one of
+            them `subject_to` upper limits.
         target: Name of a profile, or a mapping with `profile` and what differs from it.
         recipes: `default` (from the model's family, the target and this CPU), `search` (all
             combinations of what the techniques suggest, screened by `search`) or a list.
@@ -360,7 +362,12 @@ class Config(Section):
     model: ModelSection
     data: DataSection
     metric: str | None = None
-    objective: Objective | dict[Objective, Annotated[float, Field(gt=0)]] = "latency"
+    objective: (
+        Objective
+        | Literal["cheapest-that-passes"]
+        | dict[Objective, Annotated[float, Field(gt=0)]]
+        | Constrained
+    ) = "latency"
     target: Target = PROFILES["cloud-cpu"]
     recipes: Literal["default", "search"] | tuple[RecipeSection, ...] = "default"
     search: SearchSection | None = None
@@ -370,6 +377,11 @@ class Config(Section):
     promote: PromoteSection = PromoteSection()
     report: ReportSection = ReportSection()
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @property
+    def goal(self) -> Goal:
+        """The objective, as selection takes it."""
+        return goal(self.objective)
 
     @field_validator("target", mode="before")
     @classmethod
@@ -441,6 +453,8 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     data = config.data.model_copy(update={k: absolute(getattr(config.data, k)) for k in DATA_PATHS})
     model = config.model.model_copy(update={"path": absolute(config.model.path)})
     promote = _placed_promote(config.promote, absolute)
+    named = {k: v for k in TARGET_FILES if isinstance(v := getattr(config.target, k), str)}
+    target = config.target.model_copy(update={k: absolute(v) for k, v in named.items()})
     uri = config.mlflow.tracking_uri
     if uri.startswith("sqlite:///"):
         uri = "sqlite:///" + str(absolute(uri.removeprefix("sqlite:///")))
@@ -448,6 +462,7 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     changes: dict[str, Any] = {
         "data": data,
         "model": model,
+        "target": target,
         "promote": promote,
         "mlflow": mlflow,
     }
@@ -490,6 +505,7 @@ def _placed(
     return {k: absolute(v) if isinstance(v, str) and v in files else v for k, v in step.items()}
 
 
+TARGET_FILES = ("price_table", "operators")
 DATA_PATHS = ("path", "train", "validation", "test")
 
 

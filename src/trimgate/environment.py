@@ -58,6 +58,7 @@ _PACKAGES = (
 )
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 @functools.cache
@@ -99,7 +100,7 @@ def describe() -> dict[str, Any]:
     """The environment record that stands beside measurements (JSON values).
 
     Returns:
-        CPU model and flags, cores, limits of the control group, load, memory in bytes,
+        CPU model and flags, cores, limits of the control groups, load, memory in bytes,
         frequency governor where it can be read, operating system, Python and package versions.
     """
     return {
@@ -108,6 +109,7 @@ def describe() -> dict[str, Any]:
         "cores": cores(),
         "cpu_limit": _cpu_limit(),
         "memory_limit": _memory_limit(),
+        "cpuset": _cpuset(),
         "memory": _memory(),
         "load_average": list(os.getloadavg()),
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
@@ -135,22 +137,54 @@ def _first_line(path: Path) -> str | None:
         return None
 
 
+def _groups(controller: str) -> Iterator[Path]:
+    """This process's control group and those above it, of version 2 and of version 1.
+
+    In a container with a view of its own the group is the root; without one its path is told.
+    """
+    places = {"": _CGROUP, controller: _CGROUP / controller}
+    try:
+        lines = _OWN_CGROUP.read_text().splitlines()
+    except OSError:
+        lines = []
+    owns = dict.fromkeys(places, "/")
+    for line in lines:
+        _, names, path = line.split(":", 2)
+        owns.update({name: path for name in names.split(",") if name in owns})
+    for name, root in places.items():
+        own = root / owns[name].lstrip("/")
+        yield from (place for place in (own, *own.parents) if place.is_relative_to(root))
+
+
 def _cpu_limit() -> float | None:
-    """CPUs that the control group grants (version 2, else version 1); None is no limit."""
-    if text := _first_line(_CGROUP / "cpu.max"):
-        quota, _, period = text.partition(" ")
-        return None if quota == "max" else int(quota) / int(period)
-    quota = _first_line(_CGROUP / "cpu/cpu.cfs_quota_us") or "-1"
-    period = _first_line(_CGROUP / "cpu/cpu.cfs_period_us") or "100000"
-    return None if int(quota) <= 0 else int(quota) / int(period)
+    """CPUs that the control groups grant (version 2 and version 1); None is no limit."""
+    limits = []
+    for group in _groups("cpu"):
+        quota, _, period = (_first_line(group / "cpu.max") or "max").partition(" ")
+        if quota == "max":
+            quota = _first_line(group / "cpu.cfs_quota_us") or "-1"
+            period = _first_line(group / "cpu.cfs_period_us") or "100000"
+        if int(quota) > 0:
+            limits.append(int(quota) / int(period or 100_000))
+    return min(limits, default=None)
 
 
 def _memory_limit() -> int | None:
-    """Bytes that the control group grants; None is no limit."""
-    text = _first_line(_CGROUP / "memory.max")
-    text = text or _first_line(_CGROUP / "memory/memory.limit_in_bytes") or "max"
-    # Version 1 writes "no limit" as the largest page-aligned integer.
-    return None if text == "max" or int(text) >= 1 << 60 else int(text)
+    """Bytes that the control groups grant; None is no limit."""
+    limits = []
+    for group in _groups("memory"):
+        text = _first_line(group / "memory.max") or _first_line(group / "memory.limit_in_bytes")
+        # version 1 writes "no limit" as the largest page-aligned integer
+        if text and text != "max" and int(text) < 1 << 60:
+            limits.append(int(text))
+    return min(limits, default=None)
+
+
+def _cpuset() -> str | None:
+    """Logical cores that the control group grants, as Linux lists them (`0-3,8`)."""
+    names = ("cpuset.cpus.effective", "cpuset.effective_cpus")
+    told = (_first_line(group / name) for group in _groups("cpuset") for name in names)
+    return next((text for text in told if text), None)
 
 
 def _memory() -> int:

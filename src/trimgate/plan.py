@@ -12,8 +12,11 @@ from trimgate.config import DATA_PATHS, Config, ModelSection, SearchSection, is_
 from trimgate.data import Dataset, Splits, load_splits
 from trimgate.environment import cpu_flags, waiting_threads
 from trimgate.errors import InvalidInput, MissingExtra, NotApplicable
+from trimgate.judge.cost import price_of
+from trimgate.judge.formats import read_operators
 from trimgate.judge.halving import LEAST
 from trimgate.judge.metrics import compute, default_metric, higher_is_better, names, spec
+from trimgate.judge.objective import Constrained
 from trimgate.judge.policy import GatePolicy, default_policy
 from trimgate.models import ModelSource, folder_files, import_model
 from trimgate.models.directory import ModelInfo, Task, file_sha256
@@ -88,7 +91,9 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
             no_onnx = onnx_refusal(model, splits.train.take(slice(0, 64)), directory)
             metric = config.metric or default_metric(model.task, splits.train.labels)
             _check_metrics([("metric", metric)], model.task)
-            policy = config.gate or _default_policy(metric, model, splits.validation, directory)
+            policy = config.gate or _suited(
+                _default_policy(metric, model, splits.validation, directory), config, metric
+            )
         _check_metrics(_policy_metrics(policy), model.task)
         if not policy.has_rules:
             raise InvalidInput(
@@ -96,7 +101,8 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
                 key="gate",
                 mend=f"add max_drop: {{{metric}: 0.01}}, or leave `gate` out for the default",
             )
-        config = config.model_copy(update={"target": _settled(config.target, model)})
+        target = _self_contained(_settled(config.target, model))
+        config = config.model_copy(update={"target": target})
         policy = _within_memory(policy, config.target)
         recipes, refused = plan_recipes(
             config.recipes,
@@ -179,6 +185,35 @@ def _settled(target: Target, model: ModelInfo) -> Target:
     return target.model_copy(update={"batch_sizes": ARRAY_BATCH_SIZES})
 
 
+def _self_contained(target: Target) -> Target:
+    """The target with what its files say in their place, as a task on a cluster has no files.
+
+    Raises:
+        InvalidInput: A file is missing or is not what it should be.
+    """
+    changes: dict[str, object] = {"price_table": None}
+    if isinstance(target.price, str):
+        changes["price"] = price_of(target)
+    if isinstance(target.operators, str):
+        path = Path(target.operators)
+        if not path.is_file():
+            raise InvalidInput("the file is missing", key="target.operators", value=path)
+        lines = tuple(path.read_text().splitlines())
+        try:
+            found = read_operators(lines)
+        except ValueError as error:
+            raise InvalidInput(
+                f"is not a required-operators config: {error}",
+                key="target.operators",
+                value=path,
+                mend="give the .config file that ONNX Runtime's converter writes",
+            ) from error
+        if not found:
+            raise InvalidInput("names no operator", key="target.operators", value=path)
+        changes["operators"] = lines
+    return target.model_copy(update=changes)
+
+
 def _within_memory(policy: GatePolicy, target: Target) -> GatePolicy:
     """The target's memory is a rule of the gate, beside what the user asks."""
     limits = [x for x in (policy.max_peak_rss_mb, target.memory_limit_mb) if x is not None]
@@ -213,6 +248,19 @@ def _default_policy(
         session.close()
     value = compute(metric, validation.labels, scores, model.labels)
     return default_policy(metric, baseline_value=value)
+
+
+def _suited(policy: GatePolicy, config: Config, metric: str) -> GatePolicy:
+    """The default rules ask for speed only where speed is wanted and measured for the target."""
+    goal = config.goal
+    changes: dict[str, object] = {}
+    if isinstance(goal, Constrained):
+        changes["min_speedup"] = None
+        if "drop" in goal.subject_to:
+            changes["max_drop"] = {**policy.max_drop, metric: goal.subject_to["drop"]}
+    if not config.target.is_here:
+        changes |= {"min_speedup": None, "max_size_ratio": 1.0}
+    return policy.model_copy(update=changes)
 
 
 def _policy_metrics(policy: GatePolicy) -> list[tuple[str, str]]:

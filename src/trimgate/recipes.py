@@ -90,15 +90,45 @@ def make_recipe(
         if needs == "onnx" and form == "trainable" and step.technique != export.technique:
             made.append(export)
         before = [earlier.does for earlier in made]
-        reason = technique.order_problem(step, before) or technique.refusal(info, step, target)
+        reason = (
+            _target_problem(step, info, target)
+            or technique.order_problem(step, before)
+            or technique.refusal(info, step, target)
+        )
         if reason:
             raise NotApplicable(reason, key=f"recipes.{step.technique}")
         made.append(step)
         info = technique.foresee(info, step, target)
         form = technique.form_given(step)
     if form == "trainable" and made[-1].technique != "runtime":
+        if reason := _target_problem(export, info, target):
+            raise NotApplicable(reason, key="recipes")
         made.append(export)
     return Recipe(name or title(made), tuple(made))
+
+
+def _target_problem(step: StepConfig, info: ModelInfo, target: Target) -> str | None:
+    """Why a target cannot run what a step makes, or None; techniques know CPUs and GPUs best."""
+    chip = target.device
+    if info.family == "trees" and chip in ("gpu", "inferentia"):
+        return f"{target.name} has no kernels for tree ensembles: they would run on its CPU"
+    if chip == "mobile":
+        if getattr(step, "offline", False):
+            return f"offline optimizes for this CPU, and {target.name} has another"
+        return None
+    if chip != "inferentia":
+        return None
+    scheme = getattr(step, "scheme", None)
+    if step.technique == "quantize" and scheme not in ("fp16", "bf16"):
+        return (
+            f"{target.name} computes in FP32, BF16, FP16 and FP8: the Neuron compiler takes no "
+            f"{scheme} graph"
+        )
+    if step.technique == "runtime":
+        return f"the engine of {target.name} is Neuron's own, which is not measurable here"
+    if step.technique == "optimize_graph" and not getattr(step, "portable", True):
+        return f"the Neuron compiler of {target.name} takes no operators that only ONNX Runtime has"
+    return None
 
 
 def title(steps: Sequence[StepConfig]) -> str:

@@ -69,8 +69,11 @@ def test_doctor(capsys):
     assert found["machine"]["cores"] >= 1
     assert found["runtimes"]["onnxruntime"] is None
     assert found["extras"]["sklearn"] == []
+    assert found["targets"]["mobile"]["latency"].startswith("checked: ")
     assert main(["doctor"]) == 0
-    assert "avx512_vnni" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "avx512_vnni" in told
+    assert "inferentia" in told
 
 
 def test_schema(capsys):

@@ -6,7 +6,10 @@ from pydantic import ValidationError
 
 from trimgate.judge import benchmark
 from trimgate.judge.benchmark import BenchmarkSettings, Samples, interleave, summarise
+from trimgate.judge.records import QUANTILES, Benchmark, Candidate, Footprint
+from trimgate.judge.selection import select
 
+FOOTPRINT = Footprint(size=100, peak_rss=2**27, base_rss=2**26, cold_start=1.0, load=0.5)
 QUICK = BenchmarkSettings(seconds=0.3, processes=1, min_rounds=10, resamples=200)
 
 
@@ -82,7 +85,9 @@ def test_warm_up_goes_on_while_calls_get_faster(monkeypatch):
 
     monkeypatch.setattr(benchmark.time, "perf_counter_ns", lambda: clock["ns"])
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock["ns"] * 1e-9)
-    assert benchmark._warm_up(call, 5, seconds=1.0) == pytest.approx(1e-6)
+    seconds, calls = benchmark._warm_up(call, 5, seconds=1.0)
+    assert seconds == pytest.approx(1e-6)
+    assert calls == clock["calls"] > 10
     assert clock["calls"] == 40  # six halvings, and one more look that finds no gain
 
 
@@ -172,3 +177,80 @@ def test_unknown_settings_are_refused():
         BenchmarkSettings.model_validate({"second": 3})
     with pytest.raises(ValidationError):
         BenchmarkSettings(seconds=0)
+
+
+def test_what_sequential_timing_calls_2_9_times_faster_is_slower_when_paired(
+    monkeypatch, make_pair
+):
+    """A machine that is 3.87 times as slow at first: whoever is timed first looks bad."""
+    clock = {"ns": 0}
+
+    def call(seconds):
+        def work():
+            slow = 1 + 2.87 / (1 + np.exp((clock["ns"] * 1e-9 - 2) / 0.1))
+            clock["ns"] += round(1e9 * seconds * slow)
+
+        return work
+
+    monkeypatch.setattr(benchmark.time, "perf_counter_ns", lambda: clock["ns"])
+    monkeypatch.setattr(benchmark.time, "process_time_ns", lambda: clock["ns"])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: clock["ns"] * 1e-9)
+    baseline, candidate = call(1e-3), call(1e-3 / 0.75)
+
+    def median(work):
+        times = []
+        for _ in range(300):
+            start = clock["ns"]
+            work()
+            times.append(clock["ns"] - start)
+        return np.median(times)
+
+    before = median(baseline)
+    clock["ns"] = round(4e9)
+    sequential = before / median(candidate)
+    assert sequential == pytest.approx(2.9, abs=0.02)
+
+    runs = []
+    for seed in range(3):
+        clock["ns"] = 0
+        settings = BenchmarkSettings(seconds=12, processes=3, precision=1e-9)
+        variants = {"baseline": baseline, "control": baseline, "candidate": candidate}
+        runs.append(interleave(variants, settings, seed=seed))
+    paired = summarise(runs, 1, settings)
+    assert paired.wall.value == pytest.approx(0.75, rel=0.01)
+    assert paired.wall.high < 1, "slower, and surely"
+    assert paired.state != "void"
+
+    base, evaluation = make_pair(2000, split="validation")
+    record = Benchmark(
+        baseline_model="base", model="cand", name="quick", target="cloud-cpu", batches=(paired,),
+        baseline=FOOTPRINT, candidate=FOOTPRINT,
+    )  # fmt: skip
+    entry = Candidate(
+        name="quick", uri="/m", model="cand", steps=({"technique": "quantize"},),
+        evaluation=evaluation, benchmark=record,
+    )  # fmt: skip
+    chosen = select(base, [entry], objective="latency")
+    assert chosen.winner == "baseline"
+    assert "0.75 times" in chosen.ranking[1].reason
+
+
+def test_slow_calls_are_kept_and_counted():
+    quick = [1e-3] * 97 + [1.1e-3]
+    found = summarise([samples([1e-3] * 100, [*quick, 0.5, 0.02])], 4, QUICK)
+    assert found.outliers["candidate"].share == pytest.approx(0.03)
+    assert found.outliers["candidate"].largest == 0.5
+    assert found.outliers["baseline"].share == 0
+    assert found.candidate.quantiles[-1] == 0.5, "the slowest call is still there"
+    assert found.candidate.quantiles[0] == 1e-3
+    assert len(found.candidate.quantiles) == len(QUANTILES) == 23
+    assert found.candidate.quantiles[QUANTILES.index(0.5)] == found.candidate.p50
+    assert found.throughput_per_core["candidate"] == pytest.approx(4 / 1e-3)
+
+
+def test_the_record_says_after_how_many_calls_it_was_warm():
+    variants = dict.fromkeys(("baseline", "control", "candidate"), lambda: sum(range(10_000)))
+    found = interleave(variants, QUICK)
+    assert all(found.warmup[name] >= 2 * QUICK.warmup for name in variants)
+    record = summarise([found], 1, QUICK)
+    assert record.warmup == {n: found.warmup[n] for n in ("baseline", "candidate")}

@@ -9,7 +9,7 @@ import pytest
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput, NotApplicable
-from trimgate.judge import _child
+from trimgate.judge import _child, harness
 from trimgate.judge.benchmark import BenchmarkSettings
 from trimgate.judge.harness import MeasurementError, run_benchmark
 from trimgate.models import ModelSource, export_onnx, import_model, load_trainable
@@ -134,3 +134,96 @@ def test_a_process_that_takes_too_long_is_given_up(models):
 def test_rows_that_are_no_data_set_are_refused(models, tmp_path):
     with pytest.raises(InvalidInput, match="is not a data set"):
         run_benchmark(models / "baseline", models / "candidate", tmp_path, TARGET, QUICK)
+
+
+@pytest.fixture(scope="module")
+def busy(models):
+    """Everything that a target may ask for at once."""
+    target = Target(
+        name="edge", batch_sizes=(1,), rates=(150.0,), concurrency=2, enforce=True, cpus=1,
+        memory_limit_mb=1024, price_per_hour=0.1, traffic=100,
+    )  # fmt: skip
+    settings = QUICK.model_copy(
+        update={"seconds": 0.2, "processes": 1, "load_seconds": 2.0, "loadgen": True,
+                "loadgen_seconds": 0.2}
+    )  # fmt: skip
+    return run_benchmark(
+        models / "baseline", models / "candidate", models / "rows", target, settings
+    )
+
+
+def test_the_target_s_rate_is_offered_to_both_models(busy):
+    (loaded,) = busy.load
+    assert (loaded.where, loaded.rate, loaded.concurrency) == ("session", 150.0, 2)
+    for point in (loaded.baseline, loaded.candidate):
+        assert point.requests > 80
+        assert point.errors == 0
+        assert len(point.quantiles) == 23
+        if not point.dropped:  # as on a machine that does nothing else
+            assert 0 < point.p50 <= point.p95 <= point.p99
+    assert loaded.baseline.requests == loaded.candidate.requests
+    assert (loaded.p99_ratio is None) <= bool(loaded.baseline.dropped or loaded.candidate.dropped)
+
+
+def test_several_callers_are_measured(busy):
+    (found,) = busy.concurrent
+    assert (found.callers, found.kind, found.batch_size) == (2, "threads", 1)
+    assert found.candidate > 0
+    assert found.ratio.low <= found.ratio.value <= found.ratio.high
+
+
+def test_callers_may_be_processes(models, benchmark):
+    target = Target(name="t", batch_sizes=(1,), concurrency=2, callers="processes")
+    found = run_benchmark(
+        models / "baseline", models / "candidate", models / "rows", target,
+        QUICK.model_copy(update={"seconds": 0.1, "processes": 1, "load_seconds": 1.6}),
+        baseline_footprint=benchmark.baseline,
+    ).concurrent[0]  # fmt: skip
+    assert (found.callers, found.kind) == (2, "processes")
+    assert found.baseline > 0
+
+
+def test_the_record_says_what_was_limited_and_what_it_costs(busy):
+    assert busy.limits["cpus"].startswith("affinity to 1 of")
+    assert "1024 MiB" in busy.limits["memory"]
+    assert busy.standing["limits"].startswith("measured: held to 1 cores and 1024 MiB")
+    assert busy.cost.price == "price_per_hour"
+    assert busy.cost.baseline_month == pytest.approx(0.1 * 730)
+    assert busy.energy.source in ("estimate", "rapl")
+    assert busy.energy.candidate > 0
+    first = busy.batches[0]
+    assert busy.cost.candidate == pytest.approx(1e6 * first.candidate.cpu * 0.1 / 3600)
+    assert set(first.warmup) == {"baseline", "candidate"}
+    assert (busy.busy != "") == (first.state != "clean")
+
+
+def test_loadgen_gives_its_verdict_of_each_scenario_and_model(busy):
+    found = {(run.scenario, run.variant) for run in busy.loadgen}
+    assert found == {
+        (scenario, variant)
+        for scenario in ("SingleStream", "Offline", "Server")
+        for variant in ("baseline", "candidate")
+    }
+    for run in busy.loadgen:
+        assert run.valid or run.reason
+        if run.scenario == "Offline":
+            assert run.per_second > 0
+        else:
+            assert 0 < run.p50 <= run.p99
+
+
+def test_a_candidate_that_needs_more_memory_than_the_target_has_is_refused(models, benchmark):
+    target = Target(name="tiny", batch_sizes=(1,), enforce=True, memory_limit_mb=20)
+    with pytest.raises(NotApplicable, match="does not run within the 20 MiB of tiny"):
+        run_benchmark(
+            models / "baseline", models / "candidate", models / "rows", target, QUICK,
+            baseline_footprint=benchmark.baseline,
+        )  # fmt: skip
+
+
+def test_a_machine_that_is_too_busy_is_said_in_words(make_benchmark):
+    void = make_benchmark(state="void", control=1.1).batches
+    told = harness._busy("quick", void, {"load_average": [9.5, 1, 1], "cores": 2})
+    assert "load 9.5 on 2 cores" in told
+    assert "nothing may be concluded" in told
+    assert harness._busy("quick", make_benchmark().batches, {}) == ""

@@ -16,13 +16,20 @@ from trimgate.serving.smoke import CHECKS
 
 
 def test_good_winner_beside_its_baseline(cancer):
-    served = smoke_test(cancer.directory, cancer.directory, cancer.rows, requests=40)
+    served = smoke_test(
+        cancer.directory, cancer.directory, cancer.rows, requests=40, rates=(40,), load_seconds=3
+    )
     assert served.errors == ()
     assert served.checks == dict.fromkeys((*CHECKS, "baseline_served"), True)
     assert served.model == cancer.info.digest
     assert served.requests == 40
     assert 0 < served.p50 <= served.p95 <= served.p99
     assert served.latency.low <= served.latency.value <= served.latency.high
+    (loaded,) = served.load
+    assert (loaded.where, loaded.rate, loaded.batch_size) == ("server", 40, 1)
+    assert loaded.candidate.requests == loaded.baseline.requests > 20
+    assert loaded.candidate.errors == loaded.baseline.errors == 0
+    assert len(loaded.candidate.quantiles) == 23
 
 
 @pytest.mark.parametrize("name", ["people", "digits", "diabetes"])

@@ -11,6 +11,7 @@ def check_serving(
     served: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
     target: dict,
+    settings: dict = {},  # noqa: B006
 ):
     """Serves winner and baseline, compares their answers with the library's, and times both.
 
@@ -21,10 +22,11 @@ def check_serving(
         served: The record of checks and latencies.
         metrics: Served latencies.
         target: The target profile.
+        settings: Settings of the timing protocol, those of the load test among them.
     """
     from trimgate import tasks
 
     observed = tasks.check_serving(
-        baseline.path, winner.path, rows.path, served.path, target=target
+        baseline.path, winner.path, rows.path, served.path, target=target, settings=settings
     )
     tasks.log_metrics(metrics, observed)

@@ -17,6 +17,9 @@ def benchmark(
 ) -> str:
     """Times a candidate beside the baseline, interleaved in fresh processes.
 
+    Also memory and cold start, energy and cost; several callers at once, load and limits where the
+    target says so.
+
     Args:
         baseline: The baseline's model directory.
         model: The candidate's model directory.

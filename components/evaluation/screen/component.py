@@ -24,7 +24,7 @@ def screen(
         validation: The validation rows; the half that techniques choose on is looked at.
         name: Name of the recipe.
         metric: The primary metric.
-        objective: What to be best at, by name with weights.
+        objective: What to be best at, as for `select`; limits are not looked at.
         target: The target profile.
         seed: Makes the bootstrap reproducible.
 

@@ -23,7 +23,8 @@ def select(
         candidates: What each `benchmark` returned.
         selection: The ranking and the candidates' records.
         leaderboard: The ranking, for people.
-        objective: What to be best at (latency, throughput, size, memory, cost), with weights.
+        objective: What to be best at (latency, throughput, size, memory, cost), with weights; or
+            `minimize` one of them, `subject_to` upper limits.
         policy: The gate's rules; a candidate that breaks them on validation cannot win.
 
     Returns:

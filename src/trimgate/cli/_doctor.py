@@ -14,6 +14,7 @@ from rich.text import Text
 
 from trimgate.cli._common import console
 from trimgate.environment import cpu_flags, describe
+from trimgate.targets import PROFILES, standing
 
 _GOOD = {
     "avx2": "256-bit float arithmetic",
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             "accelerators": _accelerators(),
             "runtimes": engines,
             "extras": extras,
+            "targets": {name: standing(target) for name, target in PROFILES.items()},
         }
         print(json.dumps(found, indent=2))
         return 0
@@ -55,6 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
     table = _table("Runtimes")
     for name, why in engines.items():
         table.add_row(name, Text(why, style="yellow") if why else _ready())
+    out.print(table)
+    table = _table("Targets", "quantity", "on this machine")
+    for name, target in PROFILES.items():
+        lacking = runtimes.missing_device(target.device)
+        for number, (quantity, how) in enumerate(standing(target).items()):
+            told = Text(how, style="" if how.startswith("measured") else "yellow")
+            if lacking and how.startswith("measured"):
+                told = Text(f"not here: {lacking}", style="yellow")
+            table.add_row("" if number else name, quantity, told)
     out.print(table)
     table = _table("Extras")
     for name, missing in extras.items():

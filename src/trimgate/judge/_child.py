@@ -1,5 +1,6 @@
 """What runs inside a fresh measuring process. Keep its imports light: they count as memory."""
 
+import functools
 import importlib
 import itertools
 import json
@@ -7,13 +8,15 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trimgate.judge import load
 from trimgate.judge.benchmark import BASELINE, CANDIDATE, CONTROL, BenchmarkSettings, interleave
 from trimgate.models import trim
 from trimgate.models.directory import read
@@ -75,35 +78,178 @@ def time_models(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         `Samples` for each batch size.
     """
-    from trimgate import runtimes
-
     settings = BenchmarkSettings.model_validate(job["settings"])
     sizes = job["batch_sizes"]
-    sessions = {
-        role: runtimes.load(Path(job[role]["model"]), threads=job["threads"])
-        for role in (BASELINE, CANDIDATE)
-    }
     results = []
-    for number, size in enumerate(sizes):
-        picks = _batches(size, job["rows"])
-        inputs = {
-            role: [read_inputs(Path(job[role]["inputs"]), rows) for rows in picks]
-            for role in sessions
-        }
-        variants = {
-            name: _caller(sessions[role].predict, inputs[role])
-            for name, role in ((BASELINE, BASELINE), (CONTROL, BASELINE), (CANDIDATE, CANDIDATE))
-        }
-        samples = interleave(
-            variants,
-            settings,
-            seconds=settings.seconds / settings.processes / len(sizes),
-            seed=settings.seed + 1000 * job["process"] + number,
-        )
-        results.append(samples.model_dump(mode="json"))
-    for session in sessions.values():
-        session.close()
+    with _sessions(job) as sessions:
+        for number, size in enumerate(sizes):
+            inputs = {role: _inputs(job, role, size) for role in sessions}
+            variants = {
+                name: _caller(sessions[role].predict, inputs[role])
+                for name, role in (
+                    (BASELINE, BASELINE),
+                    (CONTROL, BASELINE),
+                    (CANDIDATE, CANDIDATE),
+                )
+            }
+            samples = interleave(
+                variants,
+                settings,
+                seconds=settings.seconds / settings.processes / len(sizes),
+                seed=settings.seed + 1000 * job["process"] + number,
+            )
+            results.append(samples.model_dump(mode="json"))
     return results
+
+
+def load_models(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Open-loop load on two model directories in turn; sessions belong to threads.
+
+    Args:
+        job: As for `time_models`, and `rates` and `concurrency`.
+
+    Returns:
+        A `LoadResult` for each rate.
+    """
+    settings = BenchmarkSettings.model_validate(job["settings"])
+    size = job["batch_sizes"][0]
+    with _workers(job, size, job["concurrency"]) as variants:
+        return [
+            load.summarise_load(
+                load.load_blocks(
+                    variants,
+                    rate=rate,
+                    seconds=settings.load_seconds,
+                    seed=settings.seed + number,
+                ),
+                where="session",
+                rate=rate,
+                concurrency=job["concurrency"],
+                batch_size=size,
+                confidence=settings.confidence,
+            ).model_dump(mode="json")
+            for number, rate in enumerate(job["rates"])
+        ]
+
+
+def call_together(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Several callers of two model directories in turn, each with a session of its own.
+
+    Args:
+        job: As for `time_models`, and `concurrency` (callers in this process) and `together`:
+            whether to say that it is ready and wait to be told when to begin.
+
+    Returns:
+        A `Block` for each block.
+    """
+    settings = BenchmarkSettings.model_validate(job["settings"])
+    with _workers(job, job["batch_sizes"][0], job["concurrency"]) as variants:
+        start = 0.0
+        if job["together"]:
+            print("ready", file=job["tell"], flush=True)
+            start = float(sys.stdin.readline())
+        blocks = load.concurrent_blocks(
+            variants, seconds=settings.load_seconds, seed=settings.seed, start=start
+        )
+    return [block.model_dump(mode="json") for block in blocks]
+
+
+def measure_energy(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Joules of two model directories in turn, by the processor's counters.
+
+    Args:
+        job: As for `time_models`.
+
+    Returns:
+        An `Energy`.
+    """
+    from trimgate.judge import energy
+
+    settings = BenchmarkSettings.model_validate(job["settings"])
+    size = job["batch_sizes"][0]
+    with _sessions(job) as sessions:
+        variants = {
+            role: _caller(session.predict, _inputs(job, role, size))
+            for role, session in sessions.items()
+        }
+        found = energy.measure(
+            variants,
+            energy.Rapl(),
+            batch_size=size,
+            seconds=settings.seconds,
+            seed=settings.seed,
+            confidence=settings.confidence,
+        )
+    return found.model_dump(mode="json")
+
+
+def run_loadgen(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """MLPerf LoadGen's scenarios for two model directories, one after the other.
+
+    Args:
+        job: As for `time_models`, and `expected`: seconds of a call by role.
+
+    Returns:
+        A `LoadGenRun` for each scenario and model.
+    """
+    from trimgate.judge import loadgen
+
+    settings = BenchmarkSettings.model_validate(job["settings"])
+    size = job["batch_sizes"][0]
+    runs = []
+    with _sessions(job) as sessions:
+        for role, session in sessions.items():
+            batches = _inputs(job, role, size)
+            for scenario in loadgen.SCENARIOS:
+                run = loadgen.run_loadgen(
+                    lambda number, s=session, b=batches: s.predict(b[number]),
+                    len(batches),
+                    scenario=scenario,
+                    variant="baseline" if role == BASELINE else "candidate",
+                    seconds_per_call=job["expected"][role],
+                    seconds=settings.loadgen_seconds,
+                    seed=settings.seed,
+                )
+                runs.append(run.model_dump(mode="json"))
+    return runs
+
+
+@contextmanager
+def _sessions(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The two models, loaded."""
+    from trimgate import runtimes
+
+    with ExitStack() as stack:
+        sessions = {}
+        for role in (BASELINE, CANDIDATE):
+            sessions[role] = runtimes.load(Path(job[role]["model"]), threads=job["threads"])
+            stack.callback(sessions[role].close)
+        yield sessions
+
+
+def _inputs(job: Mapping[str, Any], role: str, size: int) -> list[Inputs]:
+    """Batches of a model's input tensors."""
+    directory = Path(job[role]["inputs"])
+    return [read_inputs(directory, rows) for rows in _batches(size, job["rows"])]
+
+
+@contextmanager
+def _workers(job: Mapping[str, Any], size: int, count: int) -> Iterator[dict[str, load.Workers]]:
+    """So many threads for each of the two models."""
+    from trimgate import runtimes
+
+    with ExitStack() as stack:
+
+        def make(role: str, batches: list[Inputs]) -> load.Call:
+            session = runtimes.load(Path(job[role]["model"]), threads=job["threads"])
+            stack.callback(session.close)
+            return lambda number: session.predict(batches[number % len(batches)])
+
+        variants = {}
+        for role in (BASELINE, CANDIDATE):
+            made = functools.partial(make, role, _inputs(job, role, size))
+            variants[role] = stack.enter_context(load.Workers(made, count))
+        yield variants
 
 
 def measure_footprint(job: Mapping[str, Any]) -> dict[str, float]:
@@ -162,17 +308,26 @@ def _caller(predict: Callable[[Inputs], Array], batches: list[Inputs]) -> Callab
     return lambda: predict(next(following))
 
 
+_MODES: dict[str, Callable[[Mapping[str, Any]], object]] = {
+    "time": time_models,
+    "footprint": measure_footprint,
+    "load": load_models,
+    "together": call_together,
+    "energy": measure_energy,
+    "loadgen": run_loadgen,
+}
+
+
 def main() -> int:
-    """Reads a job from stdin, writes its result to stdout as JSON."""
+    """Reads a job from the first line of stdin, writes its result to stdout as JSON."""
     from trimgate.models import own_process
 
     own_process()
     # Whatever an engine prints goes to stderr, so that stdout holds the result alone.
     with os.fdopen(os.dup(1), "w") as out:
         os.dup2(2, 1)
-        job = json.load(sys.stdin)
-        work: Callable[[Mapping[str, Any]], object]
-        work = {"time": time_models, "footprint": measure_footprint}[job["mode"]]
+        job = {**json.loads(sys.stdin.readline()), "tell": out}
+        work = _MODES[job["mode"]]
         from trimgate.errors import TrimgateError
 
         try:

@@ -140,7 +140,13 @@ def benchmark_rules(policy: GatePolicy, benchmark: Benchmark | None) -> list[Rul
             results.append(failed(rule, "the benchmark is missing", limit=limit))
         elif rule == "min_speedup":
             first = benchmark.batches[0]
-            if first.state == "void":
+            if benchmark.standing.get("latency", "measured").startswith("checked"):
+                why = (
+                    f"{first.wall.value:.3g} times as fast on this CPU, and not measured on "
+                    f"{benchmark.target}: measure there"
+                )
+                results.append(_result(rule, "inconclusive", first.wall, limit, why))
+            elif first.state == "void":
                 why = (
                     "the timing is void: the baseline against itself came out at "
                     f"{first.control.value:.3f}, so the machine was too busy to conclude"

@@ -2,7 +2,7 @@
 
 The protocol, for callables that each do one call of a variant:
 
-1. Warm up until a call gets no faster. Garbage collection is off.
+1. Warm up until a call gets no faster, and say after how many. Garbage collection is off.
 2. Rounds visit the variants in random order. After each switch one call is not timed, then as
    many calls are timed together as make a sample of 200 microseconds.
 3. The baseline takes part twice; what the two differ by (the A/A control) is an error of the
@@ -10,6 +10,7 @@ The protocol, for callables that each do one call of a variant:
 4. Wall time, CPU time of the process and involuntary context switches are kept of each sample.
 5. It stops when the interval of the ratio is within 2 %, or when the time is up.
 6. The whole is repeated in fresh processes, and the interval covers what differs between them.
+7. No sample is left out. Slow calls are counted (`Outliers`) and kept in the percentiles.
 """
 
 import gc
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimgate.judge import _stats
-from trimgate.judge.records import BatchBenchmark, Interval, Timing
+from trimgate.judge.records import QUANTILES, BatchBenchmark, Interval, Outliers, Timing
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +56,12 @@ class BenchmarkSettings(BaseModel):
         control_tolerance: The A/A control may be off by this much.
         confidence: Two-sided level of the intervals.
         resamples: Of the bootstrap.
+        load_seconds: Time for each rate of the open-loop load test (`target.rates`), and for
+            several callers at once (`target.concurrency`), baseline and candidate together.
+        served_load_seconds: Time for each rate of the load test on the model server. Where the
+            target names no rate it is one that both models can surely carry; 0 leaves it out.
+        loadgen: Also run MLPerf LoadGen, which needs the extra `loadgen`.
+        loadgen_seconds: Time for each of its runs: three scenarios, two models.
         timeout: Seconds after which a measuring process is given up.
         seed: Of the order of the variants and of the bootstrap.
     """
@@ -70,6 +77,10 @@ class BenchmarkSettings(BaseModel):
     control_tolerance: float = Field(default=0.02, gt=0)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=2000, ge=100)
+    load_seconds: float = Field(default=8.0, gt=0)
+    served_load_seconds: float = Field(default=4.0, ge=0)
+    loadgen: bool = False
+    loadgen_seconds: float = Field(default=3.0, gt=0)
     timeout: float = Field(default=600.0, gt=0)
     seed: int = 0
 
@@ -84,6 +95,7 @@ class Samples(BaseModel):
         singles: Wall seconds of calls that were timed one by one.
         calls: How many calls make a sample.
         stopped: Why it stopped.
+        warmup: Untimed calls until it was steady.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -94,6 +106,7 @@ class Samples(BaseModel):
     singles: dict[str, list[float]]
     calls: dict[str, int]
     stopped: Literal["precise", "budget"]
+    warmup: dict[str, int] = Field(default_factory=dict)
 
 
 def interleave(
@@ -122,9 +135,11 @@ def interleave(
     singles: dict[str, list[float]] = {name: [] for name in names}
     stopped: Literal["precise", "budget"] = "budget"
     with _quiet():
-        calls = {}
+        calls, warmup = {}, {}
         for name in names:
-            typical = _warm_up(variants[name], settings.warmup, budget / (4 * len(names)))
+            typical, warmup[name] = _warm_up(
+                variants[name], settings.warmup, budget / (4 * len(names))
+            )
             calls[name] = max(1, math.ceil(settings.sample_us * 1e-6 / max(typical, 1e-9)))
         start = time.perf_counter()
         rounds = 0
@@ -146,7 +161,13 @@ def interleave(
                 stopped = "precise"
                 break
     return Samples(
-        wall=wall, cpu=cpu, disturbed=disturbed, singles=singles, calls=calls, stopped=stopped
+        wall=wall,
+        cpu=cpu,
+        disturbed=disturbed,
+        singles=singles,
+        calls=calls,
+        stopped=stopped,
+        warmup=warmup,
     )
 
 
@@ -187,18 +208,26 @@ def summarise(
         else:
             state = "void"
     precise = all(run.stopped == "precise" for run in runs)
+    timings = {
+        variant: _timing(runs, variant, batch_size, loaded) for variant in (BASELINE, CANDIDATE)
+    }
     return BatchBenchmark(
         batch_size=batch_size,
         wall=wall,
         cpu=cpu,
         control=control,
         control_cpu=_ratio(runs, CONTROL, "cpu", settings),
-        baseline=_timing(runs, BASELINE, batch_size, loaded),
-        candidate=_timing(runs, CANDIDATE, batch_size, loaded),
+        baseline=timings[BASELINE],
+        candidate=timings[CANDIDATE],
         rounds=sum(len(run.wall[BASELINE]) for run in runs),
         processes=len(runs),
         state=state,
         stopped="precise" if precise else "budget",
+        warmup={name: max(run.warmup.get(name, 0) for run in runs) for name in timings},
+        outliers={name: _outliers(_singles(runs, name)) for name in timings},
+        throughput_per_core={
+            name: batch_size / max(timing.cpu, 1e-9) for name, timing in timings.items()
+        },
     )
 
 
@@ -236,8 +265,12 @@ def _quiet() -> Iterator[None]:
             gc.enable()
 
 
-def _warm_up(call: Callable[[], object], least: int, seconds: float) -> float:
-    """Calls until the last calls are no faster than those before; gives their median seconds."""
+def _warm_up(call: Callable[[], object], least: int, seconds: float) -> tuple[float, int]:
+    """Calls until the last calls are no faster than those before.
+
+    Returns:
+        Median seconds of the last calls, and how many calls there were.
+    """
     times: list[float] = []
     end = time.perf_counter() + seconds
     while True:
@@ -249,7 +282,7 @@ def _warm_up(call: Callable[[], object], least: int, seconds: float) -> float:
         before = statistics.median(times[-2 * least : -least]) if len(times) > least else None
         settled = before is not None and last > 0.95 * before
         if settled or time.perf_counter() > end:
-            return last
+            return last, len(times)
 
 
 def _sample(call: Callable[[], object], calls: int) -> tuple[float, float, bool, list[float]]:
@@ -321,10 +354,26 @@ def _ratio(
     )
 
 
+def _singles(runs: Sequence[Samples], variant: str) -> Floats:
+    return np.concatenate([run.singles[variant] for run in runs])
+
+
+def _outliers(times: Floats) -> Outliers:
+    """Calls beyond Tukey's outer fence (Tukey, "Exploratory Data Analysis", 1977)."""
+    lower, upper = np.quantile(times, [0.25, 0.75])
+    share = float(np.mean(times > upper + 3 * (upper - lower)))
+    return Outliers(share=share, largest=float(times.max()))
+
+
 def _timing(runs: Sequence[Samples], variant: str, batch_size: int, loaded: bool) -> Timing:
-    singles = np.concatenate([run.singles[variant] for run in runs])
+    singles = _singles(runs, variant)
     p50, p95, p99 = (float(q) for q in np.quantile(singles, [0.5, 0.95, 0.99]))
     cpu = float(np.median(np.concatenate([run.cpu[variant] for run in runs])))
     return Timing(
-        p50=p50, p95=p95, p99=None if loaded else p99, cpu=cpu, throughput=batch_size / p50
+        p50=p50,
+        p95=p95,
+        p99=None if loaded else p99,
+        cpu=cpu,
+        throughput=batch_size / p50,
+        quantiles=tuple(float(q) for q in np.quantile(singles, QUANTILES)),
     )

@@ -1,14 +1,61 @@
-"""What a user wants most of a model: one gain, or several weighed."""
+"""What a user wants most of a model: one gain, several weighed, or the least within limits."""
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from trimgate.judge.records import BatchBenchmark, Benchmark, Interval
 
 Objective = Literal["latency", "throughput", "size", "memory", "cost"]
 Weights = Mapping[Objective, float]
+Constraint = Literal[
+    "drop",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "size_mb",
+    "memory_mb",
+    "cold_start_s",
+    "cost_per_million",
+]
+CHEAPEST = "cheapest-that-passes"
 
+
+class Constrained(BaseModel):
+    """The least of one quantity among the candidates that keep every limit.
+
+    The candidates are a finite list, so that this is a filter and then the best of what is left.
+    A limit is kept when the bad end of the candidate's interval keeps it.
+
+    Attributes:
+        minimize: What to have least of (for `throughput`: time at the largest batch size).
+        subject_to: Upper limits by name. `drop`: of the primary metric, against the baseline.
+            `latency_*_ms`: at the target's first batch size, p99 under the load of the target's
+            first rate where it has one. `size_mb`, `memory_mb`: MiB. `cost_per_million`: in the
+            currency of the price.
+        shown: Whether the rules of the gate on quality must be shown to hold on the validation
+            rows, and not only not be broken there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minimize: Objective
+    subject_to: dict[Constraint, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict
+    )
+    shown: bool = False
+
+
+Goal = Objective | Weights | Constrained
+
+_TIMED: frozenset[Constraint] = frozenset(get_args(Constraint)) - {
+    "drop",
+    "size_mb",
+    "memory_mb",
+    "cold_start_s",
+}
 _WORDS: dict[Objective, str] = {
     "latency": "faster at the first batch size",
     "throughput": "faster at the largest batch size",
@@ -18,12 +65,42 @@ _WORDS: dict[Objective, str] = {
 }
 
 
-def weights_of(objective: Objective | Weights) -> dict[Objective, float]:
-    """Weights that sum to 1; a single objective has the weight 1.
+def goal(given: str | Mapping[str, Any] | Constrained) -> Goal:
+    """A goal as it stands in a config or in a pipeline's parameter.
+
+    Args:
+        given: A single objective, `cheapest-that-passes`, weights, or `minimize` with
+            `subject_to`.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if isinstance(given, Constrained):
+        return given
+    if given == CHEAPEST:
+        return Constrained(minimize="cost", shown=True)
+    if isinstance(given, str):
+        return TypeAdapter[Objective](Objective).validate_python(given)
+    if "minimize" in given:
+        return Constrained.model_validate(dict(given))
+    return TypeAdapter(Weights).validate_python(dict(given))
+
+
+def dump(wanted: Goal) -> dict[str, Any]:
+    """A goal as JSON values, which `goal` reads."""
+    if isinstance(wanted, Constrained):
+        return wanted.model_dump(mode="json")
+    return {str(name): weight for name, weight in weights_of(wanted).items()}
+
+
+def weights_of(objective: Goal) -> dict[Objective, float]:
+    """Weights that sum to 1; a single objective, and one within limits, has the weight 1.
 
     Raises:
         ValueError: No weight, or one that is not above 0.
     """
+    if isinstance(objective, Constrained):
+        return {objective.minimize: 1.0}
     weights: dict[Objective, float] = (
         {objective: 1.0} if isinstance(objective, str) else dict(objective)
     )
@@ -33,7 +110,7 @@ def weights_of(objective: Objective | Weights) -> dict[Objective, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def words(objective: Objective | Weights) -> str:
+def words(objective: Goal) -> str:
     """What a gain of 2 means: "2 times ..."."""
     weights = weights_of(objective)
     if len(weights) == 1:
@@ -41,8 +118,12 @@ def words(objective: Objective | Weights) -> str:
     return f"better by {label(objective)}"
 
 
-def label(objective: Objective | Weights) -> str:
+def label(objective: Goal) -> str:
     """The objective as records and cards name it."""
+    if isinstance(objective, Constrained):
+        limits = [f"{name} up to {limit:g}" for name, limit in objective.subject_to.items()]
+        passes = ["what passes the gate's rules on validation"] if objective.shown else []
+        return f"least {objective.minimize} of {', '.join(limits + passes) or 'all'}"
     weights = weights_of(objective)
     if len(weights) == 1:
         return next(iter(weights))
@@ -61,7 +142,7 @@ def gains(benchmark: Benchmark) -> dict[Objective, Interval]:
     }
 
 
-def weighted_gain(gains: Mapping[Objective, Interval], objective: Objective | Weights) -> Interval:
+def weighted_gain(gains: Mapping[Objective, Interval], objective: Goal) -> Interval:
     """The weighted geometric mean of the gains, so that twice as good is worth the same in each.
 
     The ends are made of the ends, which is wider than the mean's own interval.
@@ -84,10 +165,12 @@ def weighted_gain(gains: Mapping[Objective, Interval], objective: Objective | We
     )
 
 
-def timed_batches(benchmark: Benchmark, objective: Objective | Weights) -> list[BatchBenchmark]:
+def timed_batches(benchmark: Benchmark, objective: Goal) -> list[BatchBenchmark]:
     """The timings that the objective rests on."""
     weights = weights_of(objective)
-    found = [benchmark.batches[0]] if {"latency", "cost"} & set(weights) else []
+    limited = isinstance(objective, Constrained) and bool(_TIMED & set(objective.subject_to))
+    first = limited or bool({"latency", "cost"} & set(weights))
+    found = [benchmark.batches[0]] if first else []
     return found + ([largest(benchmark)] if "throughput" in weights else [])
 
 

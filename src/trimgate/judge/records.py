@@ -471,7 +471,7 @@ class Cost(_Record):
         ratio: Baseline / candidate, so above 1 is better.
         currency: As the price table says.
         price: Name of the price in the table, or `price_per_hour` of the config.
-        price_per_core_hour: What was reckoned with.
+        per_core_hour: What was reckoned with.
         table: Name, source and date of the price table; empty where the config gives the price.
         traffic: Predictions a second, for the next two; None when no traffic was given.
         baseline_month, candidate_month: Money for a month (730 hours) of whole machines that
@@ -484,7 +484,7 @@ class Cost(_Record):
     ratio: Interval
     currency: str
     price: str
-    price_per_core_hour: float
+    per_core_hour: float
     table: str = ""
     traffic: float | None = None
     baseline_month: float | None = None
@@ -544,6 +544,8 @@ class Benchmark(_Record):
         limits: How the target's limits were applied while measuring, in words, by limit
             (`threads`, `memory`, `cpus`); empty when nothing was limited.
         busy: A warning when the machine was too busy to conclude, in words; empty else.
+        standing: By quantity (`latency`, `memory`, ...), whether it was measured for the target
+            or only checked, in words.
         format: What the target's own form of the model takes and can do (mobile, inferentia),
             checked and not timed.
     """
@@ -566,6 +568,7 @@ class Benchmark(_Record):
     cost: Cost | None = None
     limits: dict[str, str] = Field(default_factory=dict)
     busy: str = ""
+    standing: dict[str, str] = Field(default_factory=dict)
     format: FormatCheck | None = None
 
 

@@ -1,13 +1,14 @@
 """Selection: which candidate goes before the gate, judged on the validation split alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trimgate.judge import _rules
+from trimgate.judge.constraints import excess
 from trimgate.judge.metrics import higher_is_better
 from trimgate.judge.objective import (
-    Objective,
-    Weights,
+    Constrained,
+    Goal,
     gains,
     label,
     timed_batches,
@@ -35,24 +36,30 @@ class _Entry:
         gain: Above 1 is better than the baseline.
         refusal: Why it cannot win.
         doubt: The rule on quality that the validation rows do not show to hold.
+        excess: Limits of the objective that it does not keep, in words.
     """
 
     candidate: Candidate
     gain: Interval | None
     refusal: str | None
     doubt: str | None = None
+    excess: dict[str, str] = field(default_factory=dict)
 
 
 def select(
     baseline: Evaluation,
     candidates: Sequence[Candidate],
     *,
-    objective: Objective | Weights,
+    objective: Goal,
     policy: GatePolicy | None = None,
     max_drop: float | None = None,
     baseline_uri: str = "",
 ) -> Selection:
     """Ranks the candidates and names the winner, which may be `baseline`.
+
+    It does not depend on the order of the candidates, and never names one that breaks a rule or a
+    limit, nor one that an admissible candidate of no more steps, and of no more doubt, equals or
+    beats in the metric, speed, size, memory, cost and objective at once.
 
     A candidate is admissible when it was evaluated beside the baseline and measured, is not
     hopeless on validation (no metric dropped by more than its margin, no rule on speed, size
@@ -64,10 +71,15 @@ def select(
     steps: a difference that was not shown is not worth a step. Among those with as few steps the
     largest gain wins again, and within 3 % of it the smaller model.
 
+    With a constrained objective a candidate must also keep every limit, at the bad end of its
+    interval. The baseline is then beaten by any such candidate where it does not keep the limits
+    itself; where it does, the gain must be real as ever.
+
     Args:
         baseline: The baseline on the validation split.
         candidates: On the same split.
-        objective: What to be best at, or several with their weights.
+        objective: What to be best at, several with their weights, or least of what within
+            limits.
         policy: The gate's rules; a candidate that cannot pass them is not chosen.
         max_drop: Margin of the primary metric; by default the policy's, else 0.01 (for errors
             without a fixed scale 1 % of the baseline's).
@@ -106,7 +118,14 @@ def select(
         ),
         winner=winner.candidate.name if winner else BASELINE,
         reason=_reason(winner, top, entries, objective),
+        constraints=_limits(objective),
     )
+
+
+def _limits(objective: Goal) -> dict[str, float]:
+    if not isinstance(objective, Constrained):
+        return {}
+    return {str(name): limit for name, limit in objective.subject_to.items()}
 
 
 def _margins(baseline: Evaluation, policy: GatePolicy, max_drop: float | None) -> GatePolicy:
@@ -122,13 +141,19 @@ def _margins(baseline: Evaluation, policy: GatePolicy, max_drop: float | None) -
 
 
 def _judge(
-    baseline: Evaluation, candidate: Candidate, objective: Objective | Weights, policy: GatePolicy
+    baseline: Evaluation, candidate: Candidate, objective: Goal, policy: GatePolicy
 ) -> _Entry:
     measured = candidate.benchmark
     gain = None if measured is None else weighted_gain(gains(measured), objective)
     refusal = _refusal(baseline, candidate, gain, objective, policy)
     doubt = None if refusal else _doubt(candidate, policy)
-    return _Entry(candidate, gain, refusal, doubt)
+    return _Entry(candidate, gain, refusal, doubt, _excess(candidate, objective))
+
+
+def _excess(candidate: Candidate, objective: Goal) -> dict[str, str]:
+    if not isinstance(objective, Constrained) or candidate.benchmark is None:
+        return {}
+    return excess(objective, candidate.benchmark, candidate.evaluation)
 
 
 def _doubt(candidate: Candidate, policy: GatePolicy) -> str | None:
@@ -143,7 +168,7 @@ def _refusal(
     baseline: Evaluation,
     candidate: Candidate,
     gain: Interval | None,
-    objective: Objective | Weights,
+    objective: Goal,
     policy: GatePolicy,
 ) -> str | None:
     """Why it cannot win, or None."""
@@ -160,6 +185,8 @@ def _refusal(
         return "its records are of another model"
     if benchmark.baseline_model != baseline.model:
         return "it was measured against another baseline"
+    if benchmark.format is not None and benchmark.format.unsupported:
+        return f"{benchmark.target} cannot run it: {'; '.join(benchmark.format.unsupported)}"
     for metric, margin in policy.max_drop.items():
         if metric not in evaluation.differences:
             return f"its difference of {metric} from the baseline is missing"
@@ -172,6 +199,13 @@ def _refusal(
             return f"{result.rule}: {result.reason}"
     if any(timed.state == "void" for timed in timed_batches(benchmark, objective)):
         return "its timing is void: the machine was too busy to conclude"
+    if isinstance(objective, Constrained):
+        if objective.shown and (doubt := _doubt(candidate, policy)):
+            return f"the validation rows do not show that it keeps {doubt}"
+        if broken := _excess(candidate, objective):
+            return "; ".join(broken.values())
+        if excess(objective, benchmark, None, baseline=True):
+            return None  # better than a baseline that may not be used is anything that may
     if not (gain.low > 1 and gain.value >= LEAST_GAIN):
         return (
             f"it is not surely {words(objective)} than the baseline: "
@@ -208,7 +242,9 @@ def _winner(admissible: Sequence[_Entry]) -> _Entry | None:
     simple = [e for e in tied if len(e.candidate.steps) == fewest]
     fastest = max(map(_value, simple))
     equal = [e for e in simple if _value(e) * LEAST_GAIN >= fastest]
-    return min(equal, key=lambda e: (_size(e), -_value(e), e.candidate.name))
+    kept = [e for e in equal if not any(_beats((*_point(o), _value(o)), (*_point(e), _value(e)))
+                                        for o in equal)]  # fmt: skip
+    return min(kept, key=lambda e: (_size(e), -_value(e), e.candidate.name))
 
 
 def _ties(entry: _Entry, best: _Entry) -> bool:
@@ -224,22 +260,15 @@ def _value(entry: _Entry) -> float:
 
 def _front(baseline: Evaluation, entries: Sequence[_Entry]) -> set[str]:
     """Names on the Pareto front of metric, speed-up, size, memory and cost; more is better."""
-    primary, up = baseline.primary, higher_is_better(baseline.primary)
+    primary = baseline.primary
     points: dict[str, tuple[float, ...]] = {}
     for entry in entries:
         evaluation, benchmark = entry.candidate.evaluation, entry.candidate.benchmark
         if evaluation is None or benchmark is None or primary not in evaluation.metrics:
             continue
-        value = evaluation.metrics[primary].interval.value
-        points[entry.candidate.name] = (
-            value if up else -value,
-            benchmark.batches[0].wall.value,
-            -benchmark.candidate.size,
-            -benchmark.candidate.peak_rss,
-            benchmark.batches[0].cpu.value,
-        )
+        points[entry.candidate.name] = _point(entry)
         points[BASELINE] = (
-            baseline.metrics[primary].interval.value * (1 if up else -1),
+            _goodness(baseline),
             1.0,
             -benchmark.baseline.size,
             -benchmark.baseline.peak_rss,
@@ -248,16 +277,34 @@ def _front(baseline: Evaluation, entries: Sequence[_Entry]) -> set[str]:
     return {
         name
         for name, point in points.items()
-        if not any(
-            all(o >= p for o, p in zip(other, point, strict=True)) and other != point
-            for other in points.values()
-        )
+        if not any(_beats(other, point) for other in points.values())
     } or {BASELINE}
 
 
-def _line(
-    entry: _Entry, primary: str, pareto: bool, winner: bool, objective: Objective | Weights
-) -> Ranked:
+def _point(entry: _Entry) -> tuple[float, ...]:
+    """Metric, speed-up, size, memory and cost of a measured candidate; more is better."""
+    evaluation, benchmark = entry.candidate.evaluation, entry.candidate.benchmark
+    if evaluation is None or benchmark is None:
+        return ()
+    return (
+        _goodness(evaluation),
+        benchmark.batches[0].wall.value,
+        -benchmark.candidate.size,
+        -benchmark.candidate.peak_rss,
+        benchmark.batches[0].cpu.value,
+    )
+
+
+def _goodness(evaluation: Evaluation) -> float:
+    value = evaluation.metrics[evaluation.primary].interval.value
+    return value if higher_is_better(evaluation.primary) else -value
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def _line(entry: _Entry, primary: str, pareto: bool, winner: bool, objective: Goal) -> Ranked:
     candidate = entry.candidate
     evaluation, benchmark = candidate.evaluation, candidate.benchmark
     known = evaluation is not None and primary in evaluation.metrics
@@ -283,6 +330,7 @@ def _line(
         pareto=pareto,
         winner=winner,
         reason=reason or "",
+        excess=entry.excess,
     )
 
 
@@ -313,11 +361,13 @@ def _reason(
     winner: _Entry | None,
     top: _Entry | None,
     entries: Sequence[_Entry],
-    objective: Objective | Weights,
+    objective: Goal,
 ) -> str:
     if winner is None:
         if not entries:
             return "there are no candidates"
+        if isinstance(objective, Constrained) and any(entry.excess for entry in entries):
+            return _infeasible(entries, objective)
         best = entries[0]
         told = f"; {best.candidate.name}: {best.refusal}" if best.refusal else ""
         return f"none of {len(entries)} candidates beats the baseline{told}"
@@ -325,3 +375,15 @@ def _reason(
     if top is not None and winner is not top:
         told += f", which cannot be told from {top.candidate.name}, and it is simpler or smaller"
     return told
+
+
+def _infeasible(entries: Sequence[_Entry], objective: Constrained) -> str:
+    """Which limit excludes which candidate, and by how little."""
+    told = [f"{e.candidate.name}: {'; '.join(e.excess.values())}" for e in entries if e.excess]
+    measured = next(e.candidate.benchmark for e in entries if e.candidate.benchmark)
+    own = excess(objective, measured, None, baseline=True)
+    keeps = f"does not keep them either ({'; '.join(own.values())})" if own else "keeps them"
+    return (
+        f"none of {len(entries)} candidates wins within the limits ({' | '.join(told)}); "
+        f"the baseline {keeps}"
+    )

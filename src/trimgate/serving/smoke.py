@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
-from trimgate.judge.records import Interval, Served
+from trimgate.judge import load
+from trimgate.judge.benchmark import BASELINE, CANDIDATE
+from trimgate.judge.records import Interval, LoadResult, Served
 from trimgate.models.directory import ModelInfo, read
 from trimgate.serving import _tensors
 from trimgate.serving._client import HttpClient, RequestFailed, grpc_infer, infer_request
@@ -24,6 +27,7 @@ from trimgate.serving.curl import instance
 from trimgate.serving.process import RunningServer, start
 
 Floats = NDArray[np.float64]
+_Body = tuple[bytes, dict[str, str]]
 
 logger = logging.getLogger("trimgate.serving")
 
@@ -41,6 +45,11 @@ CHECKS = (
 
 _GOLDEN = 32
 _RESAMPLES = 2000
+# Connections of the load test: so many that requests wait in the server, as they would in service.
+_CONNECTIONS = 16
+# Of what one connection alone does; both models surely carry it.
+_SHARE = 0.3
+_MOST_RATE = 300.0
 
 
 def smoke_test(
@@ -51,6 +60,8 @@ def smoke_test(
     threads: int = 1,
     requests: int = 400,
     seconds: float = 10.0,
+    rates: Sequence[float] = (),
+    load_seconds: float = 0.0,
     timeout: float = 60.0,
     seed: int = 0,
 ) -> Served:
@@ -68,6 +79,9 @@ def smoke_test(
         threads: Intra-op threads of each server.
         requests: Timed requests of each server, at most.
         seconds: Time for them, at most.
+        rates: Requests per second of the open-loop load test (`trimgate.judge.load`); left out,
+            one that both models surely carry: 0.3 of what a single connection does, at most 300.
+        load_seconds: Time for each rate; 0 leaves the load test out.
         timeout: Seconds that a server has to become ready.
         seed: For the order of the pairs and the bootstrap.
 
@@ -87,6 +101,7 @@ def smoke_test(
         checks["baseline_served"] = False
     errors: list[str] = []
     times: tuple[Floats, Floats | None] = (np.empty(0), None)
+    loads: list[LoadResult] = []
     # The servers start side by side. The pool ends before the stack does, so none is left over.
     with ExitStack() as stack, ThreadPoolExecutor(1) as pool, _noting("server", errors):
 
@@ -104,7 +119,12 @@ def smoke_test(
                 checks["baseline_served"] = True
         with _noting("latency", errors):
             times = _time(servers, bodies, requests, seconds, random.Random(seed))  # noqa: S311
-    return _record(info, checks, times, errors, seed)
+        if load_seconds and len(times[0]):
+            slower = max(float(np.median(t)) for t in times if t is not None)
+            with _noting("load", errors):
+                for rate in rates or (round(min(_MOST_RATE, _SHARE / slower), 1),):
+                    loads.append(_under_load(servers, bodies, rate, load_seconds, seed))
+    return _record(info, checks, times, errors, seed).model_copy(update={"load": tuple(loads)})
 
 
 def _check(
@@ -229,7 +249,7 @@ def _same(given: dict[str, Array], expected: dict[str, Array]) -> None:
         _expect(off.max() <= 1e-7, f"{name} differs by up to {np.abs(got - wanted).max():.3g}")
 
 
-def _bodies(info: ModelInfo, rows: Dataset) -> list[tuple[bytes, dict[str, str]]]:
+def _bodies(info: ModelInfo, rows: Dataset) -> list[_Body]:
     """One-row requests, made before the clock runs; texts are tokenized by the server."""
     return [
         infer_request(_tensors.request_tensors(info, rows.take(slice(i, i + 1)).features))
@@ -239,7 +259,7 @@ def _bodies(info: ModelInfo, rows: Dataset) -> list[tuple[bytes, dict[str, str]]
 
 def _time(
     servers: Sequence[RunningServer],
-    bodies: Sequence[Sequence[tuple[bytes, dict[str, str]]]],
+    bodies: Sequence[Sequence[_Body]],
     requests: int,
     seconds: float,
     order: random.Random,
@@ -266,6 +286,36 @@ def _time(
                 break
     arrays = [np.array(t) for t in times]
     return arrays[0], arrays[1] if len(arrays) > 1 else None
+
+
+def _under_load(
+    servers: Sequence[RunningServer],
+    bodies: Sequence[Sequence[_Body]],
+    rate: float,
+    seconds: float,
+    seed: int,
+) -> LoadResult:
+    """One-row requests that arrive whatever is answered yet, to winner and baseline in turn."""
+    with ExitStack() as stack:
+
+        def connect(server: RunningServer, own: Sequence[_Body]) -> load.Call:
+            client = stack.enter_context(HttpClient(server.url, server.address.name))
+
+            def call(number: int) -> None:
+                try:
+                    client.send(*own[number % len(own)])
+                except OSError:
+                    client.close()  # the next request opens it again
+                    raise
+
+            return call
+
+        variants = {
+            role: stack.enter_context(load.Workers(partial(connect, server, own), _CONNECTIONS))
+            for role, server, own in zip((CANDIDATE, BASELINE), servers, bodies, strict=False)
+        }
+        blocks = load.load_blocks(variants, rate=rate, seconds=seconds, seed=seed)
+    return load.summarise_load(blocks, where="server", rate=rate, concurrency=_CONNECTIONS)
 
 
 def _record(

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import TypeAdapter
 
 from trimgate.data.dataset import Dataset
-from trimgate.errors import InvalidInput
+from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.judge import records
-from trimgate.judge.objective import Weights
+from trimgate.judge.objective import goal
 from trimgate.models.directory import read, writing
 from trimgate.targets import Target
 from trimgate.tasks._common import (
     CANDIDATES,
     EVALUATION,
     PREDICTIONS,
+    REFUSED,
     SELECTION,
     decode,
     encode,
@@ -133,14 +134,23 @@ def benchmark(
         candidate = records.Candidate(name=name, uri=uri, model="", steps=(), refusal=refused)
         return encode(candidate.model_dump(mode="json")), {}
     info = read(model)
-    record = run_benchmark(
-        Path(baseline),
-        Path(model),
-        Path(rows),
-        Target.model_validate(dict(target)),
-        BenchmarkSettings.model_validate(dict(settings)),
-        name=name,
-    )
+    try:
+        record = run_benchmark(
+            Path(baseline),
+            Path(model),
+            Path(rows),
+            Target.model_validate(dict(target)),
+            BenchmarkSettings.model_validate(dict(settings)),
+            name=name,
+        )
+    except NotApplicable as error:  # it cannot be loaded here, or takes more than the target has
+        candidate = records.Candidate(
+            name=name, uri=uri, model=info.digest, steps=info.recipe, refusal=error.problem
+        )
+        Path(out).mkdir(parents=True, exist_ok=True)
+        (Path(out) / REFUSED).write_text(json.dumps({"reason": error.problem}) + "\n")
+        _log.info("%s: %s", name, error.problem)
+        return encode(candidate.model_dump(mode="json")), {}
     with writing(out) as partial:
         records.save(record, partial / "benchmark.json")
     candidate = records.Candidate(
@@ -156,6 +166,13 @@ def benchmark(
         "peak_rss_bytes": record.candidate.peak_rss,
         "cold_start_seconds": record.candidate.cold_start,
     }
+    if record.cost is not None:
+        observed["cost_per_million"] = record.cost.candidate
+    if record.energy is not None:
+        observed["joules_per_thousand"] = record.energy.candidate
+    for loaded in record.load:
+        if loaded.candidate.p99 is not None:
+            observed[f"p99_seconds_at_{loaded.rate:g}"] = loaded.candidate.p99
     for batch in record.batches:
         observed[f"speedup_batch_{batch.batch_size}"] = batch.wall.value
         observed[f"cpu_speedup_batch_{batch.batch_size}"] = batch.cpu.value
@@ -175,7 +192,7 @@ def select(
     out: str,
     leaderboard: str,
     *,
-    objective: Mapping[str, float],
+    objective: Mapping[str, Any],
     policy: Mapping[str, Any],
 ) -> str:
     """Ranks the candidates; writes the ranking and the candidates' records.
@@ -193,7 +210,7 @@ def select(
     selection = select(
         evaluation,
         entries,
-        objective=TypeAdapter(Weights).validate_python(dict(objective)),
+        objective=goal(objective),
         policy=GatePolicy.model_validate(dict(policy)),
         baseline_uri=baseline_uri,
     )
@@ -209,28 +226,41 @@ def select(
 
 
 def check_serving(
-    baseline: str, winner: str, rows: str, out: str, *, target: Mapping[str, Any]
+    baseline: str,
+    winner: str,
+    rows: str,
+    out: str,
+    *,
+    target: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> dict[str, float]:
     """Serves winner and baseline and queries them.
 
     Returns:
         Served latencies for the Kubeflow UI.
     """
+    from trimgate.judge.benchmark import BenchmarkSettings
     from trimgate.serving import smoke_test
 
     start(timing=True)
     same = read(baseline).digest == read(winner).digest
+    where = Target.model_validate(dict(target))
     served = smoke_test(
         Path(winner),
         None if same else Path(baseline),
         Dataset.load(rows).take(slice(0, 256)),
-        threads=Target.model_validate(dict(target)).threads,
+        threads=where.threads,
+        rates=where.rates,
+        load_seconds=BenchmarkSettings.model_validate(dict(settings)).served_load_seconds,
     )
     with writing(out) as partial:
         records.save(served, partial / "served.json")
     observed = {"served_p50_seconds": served.p50, "served_p99_seconds": served.p99}
     if served.latency is not None:
         observed["served_speedup"] = served.latency.value
+    for loaded in served.load:
+        if loaded.candidate.p99 is not None:
+            observed[f"served_p99_seconds_at_{loaded.rate:g}"] = loaded.candidate.p99
     _log.info(
         "%d of %d checks held; %s",
         sum(served.checks.values()),

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from trimgate.data.dataset import Dataset
 from trimgate.judge import records
 from trimgate.judge.benchmark import BenchmarkSettings
 from trimgate.judge.metrics import higher_is_better, spec
-from trimgate.judge.objective import Objective, Weights, weighted_gain
+from trimgate.judge.objective import Objective, goal, weighted_gain, weights_of
 from trimgate.judge.records import Interval
 from trimgate.models.directory import ModelInfo, read
 from trimgate.targets import Target
@@ -72,7 +71,7 @@ def screen(
     *,
     name: str,
     metric: str,
-    objective: Mapping[str, float],
+    objective: Mapping[str, Any],
     target: Mapping[str, Any],
     seed: int,
 ) -> str:
@@ -88,16 +87,16 @@ def screen(
     from trimgate.judge.evaluation import evaluate
 
     start(timing=True)
-    weights = TypeAdapter(Weights).validate_python(dict(objective))
+    weights = weights_of(goal(objective))
     reason = refusal(model, name)
     if reason:
         return encode(records.Trial(name=name, refusal=reason).model_dump(mode="json"))
     rows = halves(Dataset.load(validation))[0]
     if len(rows) > _ROWS:
         rows = rows.take(_spread(rows, _ROWS, int(seed)))
-    goal = Target.model_validate(dict(target))
+    where = Target.model_validate(dict(target))
     before, after = read(baseline), read(model)
-    sessions = [runtimes.load(Path(path), threads=goal.threads) for path in (baseline, model)]
+    sessions = [runtimes.load(Path(path), threads=where.threads) for path in (baseline, model)]
     try:
         scores = [runtimes.predict(session, rows) for session in sessions]
         record = evaluate(
@@ -115,7 +114,7 @@ def screen(
             baseline_model=before.digest,
             seed=int(seed),
         )
-        gains = _gains(sessions, (before, after), rows, goal)
+        gains = _gains(sessions, (before, after), rows, where)
     finally:
         for session in sessions:
             session.close()

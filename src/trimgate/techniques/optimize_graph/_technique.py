@@ -107,7 +107,7 @@ class OptimizeGraph(Technique[OptimizeGraphConfig]):
             what = "offline" if config.offline else f"level {config.level}"
             return f"{what} is for ONNX Runtime, which the target {target.name} does not run"
         if config.offline and target.device != "cpu":
-            return f"offline is for CPUs, and the target {target.name} computes on a GPU"
+            return f"offline is for this kind of CPU, which the target {target.name} is not"
         if config.level == "transformer" and info.family not in ("transformer", "other"):
             return f"level transformer is for transformer encoders, and this is a {info.family}"
         if config.level == "transformer" and importlib.util.find_spec("sympy") is None:
