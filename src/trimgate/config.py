@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from trimgate._yaml import read_yaml
 from trimgate.errors import InvalidInput
@@ -331,6 +340,13 @@ class ReportSection(Section):
         return self
 
 
+def _form_of_objective(value: object) -> str:
+    """Which form an objective is meant to have, so that a mistake is explained in its terms."""
+    if isinstance(value, Mapping):
+        return "[limits]" if {"minimize", "subject_to"} & set(value) else "[weights]"
+    return "[limits]" if isinstance(value, Constrained) else "[name]"
+
+
 class Config(Section):
     """The whole file.
 
@@ -362,12 +378,12 @@ class Config(Section):
     model: ModelSection
     data: DataSection
     metric: str | None = None
-    objective: (
-        Objective
-        | Literal["cheapest-that-passes"]
-        | dict[Objective, Annotated[float, Field(gt=0)]]
-        | Constrained
-    ) = "latency"
+    objective: Annotated[
+        Annotated[Literal[Objective, "cheapest-that-passes"], Tag("[name]")]
+        | Annotated[dict[Objective, Annotated[float, Field(gt=0)]], Tag("[weights]")]
+        | Annotated[Constrained, Tag("[limits]")],
+        Discriminator(_form_of_objective),
+    ] = "latency"
     target: Target = PROFILES["cloud-cpu"]
     recipes: Literal["default", "search"] | tuple[RecipeSection, ...] = "default"
     search: SearchSection | None = None
@@ -540,7 +556,7 @@ def _explain(
     location = [
         str(part)
         for part in first["loc"]
-        if not str(part).startswith(("literal[", "tuple[", "dict[", "[key]"))
+        if not str(part).startswith(("literal[", "tuple[", "dict[", "["))
     ]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInput):
