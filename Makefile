@@ -1,4 +1,5 @@
 # make demo   fetch real data, train a model, optimize, judge, release and serve it
+# make rollout-demo   roll it out on this machine; bad canaries roll themselves back
 # make test   lint, type-check and test
 # Both make .venv on first use, and again only when what is installed changes.
 
@@ -11,12 +12,17 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # An editable install links files: a new file needs a new install, so the key holds the list.
 KEY := $(shell (cat pyproject.toml constraints.txt; find src components pipelines -type f ! -name '*.pyc' | sort) | cksum | cut -d' ' -f1)
 
-.PHONY: demo test check stop clean
+.PHONY: demo rollout-demo test check stop clean
 
 demo: $(VENV)/.demo-$(KEY)
 	@$(VENV)/bin/python examples/fraud/fetch.py examples/fraud
 	@$(VENV)/bin/python examples/fraud/train.py examples/fraud
 	@$(VENV)/bin/trimgate run examples/fraud/optimize.yaml --serve
+
+rollout-demo: $(VENV)/.demo-$(KEY)
+	@$(VENV)/bin/python examples/fraud/fetch.py examples/fraud
+	@$(VENV)/bin/python examples/fraud/train.py examples/fraud
+	@$(VENV)/bin/python examples/rollout/story.py
 
 stop: $(VENV)/.demo-$(KEY)
 	@$(VENV)/bin/trimgate stop examples/fraud/optimize.yaml

@@ -18,6 +18,7 @@ from trimgate.components.deployment.check_serving import check_serving
 from trimgate.components.deployment.promote import promote
 from trimgate.components.deployment.register import register
 from trimgate.components.deployment.reject import reject
+from trimgate.components.deployment.watch_rollout import watch_rollout
 from trimgate.components.evaluation.benchmark import benchmark
 from trimgate.components.evaluation.evaluate import evaluate
 from trimgate.components.evaluation.gate import gate
@@ -339,7 +340,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 "tracking_uri": mlflow_tracking_uri,
             }
         with dsl.If(verdict == "pass", name="passed"):
-            settle(
+            promoted = settle(
                 promote(
                     winner=winner,
                     files=card.outputs["files"],
@@ -355,6 +356,22 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 "promote",
                 cache=False,
             ).after(last)
+            if config.rollout.environment is not None:
+                settle(
+                    watch_rollout(
+                        rows=splits["validation"],
+                        name=config.name,
+                        source=config.promote.first,
+                        store=store,
+                        target=target,
+                        settings=config.promote.model_dump(
+                            mode="json", exclude={"store"}, exclude_none=True
+                        ),
+                        policy=config.rollout.model_dump(mode="json", exclude_none=True),
+                    ),
+                    "roll out",
+                    cache=False,
+                ).after(promoted)
         with dsl.Else(name="not passed"):
             settle(
                 reject(verdict=verdict, fail_on_reject=fail_on_reject), "reject", cache=False

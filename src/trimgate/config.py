@@ -26,6 +26,7 @@ from trimgate.judge.benchmark import BenchmarkSettings
 from trimgate.judge.objective import Constrained, Goal, Objective, goal
 from trimgate.judge.policy import GatePolicy
 from trimgate.models.directory import ScoreKind, Task
+from trimgate.ops.rollout.policy import RolloutPolicy
 from trimgate.targets import PROFILES, Target
 
 
@@ -347,6 +348,17 @@ def _form_of_objective(value: object) -> str:
     return "[limits]" if isinstance(value, Constrained) else "[name]"
 
 
+class RolloutSection(RolloutPolicy):
+    """What a canary has to show, and who begins one.
+
+    Attributes:
+        environment: The pipeline begins a canary there once the model is released to the first
+            environment, and watches it. Left out, only `trimgate rollout` does.
+    """
+
+    environment: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+
+
 class Config(Section):
     """The whole file.
 
@@ -369,6 +381,7 @@ class Config(Section):
             metric drops by no more than a point (1 % for errors), and it is faster.
         mlflow: Tracking and registry.
         promote: Where a winner goes.
+        rollout: What a canary has to show before it gets more of the traffic.
         report: What the card shows besides what it always does.
         seed: Makes splits, techniques and intervals reproducible.
     """
@@ -391,6 +404,7 @@ class Config(Section):
     gate: GatePolicy | None = None
     mlflow: MlflowSection = MlflowSection()
     promote: PromoteSection = PromoteSection()
+    rollout: RolloutSection = RolloutSection()
     report: ReportSection = ReportSection()
     seed: int = Field(default=0, ge=0, lt=2**32)
 

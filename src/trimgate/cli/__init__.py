@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 130
 
 _COMMANDS = (
     "init", "run", "compile", "submit", "report", "serve", "stop", "promote", "rollback", "history",
-    "diff", "init-repository", "doctor", "schema",
+    "diff", "init-repository", "rollout", "doctor", "schema",
 )  # fmt: skip
 
 
@@ -266,6 +266,38 @@ def _repository(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _rollout(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(commands, "rollout", "a canary gets more of the traffic as it proves itself")
+    actions = p.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, what in (
+        ("start", "begin with the first step, and watch it"),
+        ("watch", "take the rollout that runs to its end: exit 0 promoted, 3 rolled back"),
+        ("status", "look once, and do nothing"),
+        ("serve", "serve what is released on this machine: stable and canary behind a proxy"),
+    ):
+        a = _command(actions, name, what)
+        a.add_argument("name", help="the model's name")
+        a.add_argument("--environment", default="production", help="default: %(default)s")
+        a.add_argument("--config", default="optimize.yaml", help="default: %(default)s")
+        if name == "serve":
+            a.add_argument("--port", type=int, default=8080, help="0 for a free one")
+            a.add_argument("--mirror", type=float, default=1.0, help="share that both answer")
+            a.add_argument("--interval", type=float, default=1.0, help="seconds between two looks")
+            a.add_argument("--detach", action="store_true", help="leave it running")
+            a.add_argument("--announce", action="store_true", help=argparse.SUPPRESS)
+            a.add_argument("--stop-on-eof", action="store_true", help=argparse.SUPPRESS)
+            continue
+        a.add_argument("--rows", help="for golden inputs: .parquet, .csv, .npz, or a folder")
+        a.add_argument("--url", help="the local platform, if it was not started here")
+        a.add_argument("--json", action="store_true", help="print JSON")
+        if name == "start":
+            a.add_argument(
+                "--from", dest="source", default="staging", metavar="ENVIRONMENT",
+                help="where the model is released already (default: %(default)s)",
+            )  # fmt: skip
+            a.add_argument("--no-watch", action="store_true", help="only begin")
+
+
 def _doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     p = _command(commands, "doctor", "what this machine offers, and what is missing")
     p.add_argument("--json", action="store_true", help="print JSON")
@@ -291,6 +323,7 @@ _ADD = {
     "history": _history,
     "diff": _diff,
     "init-repository": _init_repository,
+    "rollout": _rollout,
     "doctor": _doctor,
     "schema": _schema,
 }

@@ -63,5 +63,9 @@ def progress(out: Console, total: int) -> Iterator[Callable[[Event], None]]:
 
 def _line(out: Console, event: Event) -> None:
     text = {"start": "...", "done": "done", "note": event.text}[event.kind]
-    now = datetime.now().astimezone()
-    out.print(f"{now:%H:%M:%S} {event.task}: {text}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{stamped()} {event.task}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def stamped(time: datetime | None = None) -> str:
+    """A time of the day (now, when left out) as lines begin with it."""
+    return f"{(time or datetime.now().astimezone()).astimezone():%H:%M:%S}"

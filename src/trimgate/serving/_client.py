@@ -88,21 +88,7 @@ class HttpClient:
     def send(self, body: bytes, headers: dict[str, str]) -> dict[str, Array]:
         """The outputs of a V2 request that `infer_request` made."""
         path = f"/v2/models/{self.name}/infer"
-        content, length = self.request("POST", path, body, headers)
-        head = json.loads(content[:length])
-        outputs = {}
-        for output in head["outputs"]:
-            kind = _numpy_name(output["datatype"])
-            size = output.get("parameters", {}).get("binary_data_size")
-            if size is not None:
-                spec = _spec(output["name"], kind, output["shape"])
-                raw = content[length : length + size]
-                outputs[output["name"]] = _tensors.from_bytes(spec, tuple(output["shape"]), raw)
-                length += size
-            else:
-                dtype = object if kind == "string" else kind
-                outputs[output["name"]] = np.array(output["data"], dtype).reshape(output["shape"])
-        return outputs
+        return read_outputs(*self.request("POST", path, body, headers))
 
     def request(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
@@ -133,6 +119,28 @@ class HttpClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def read_outputs(content: bytes, length: int) -> dict[str, Array]:
+    """The output tensors of a V2 answer.
+
+    Args:
+        content: Its body.
+        length: How much of it is JSON.
+    """
+    outputs = {}
+    for output in json.loads(content[:length])["outputs"]:
+        kind = _numpy_name(output["datatype"])
+        size = output.get("parameters", {}).get("binary_data_size")
+        if size is not None:
+            spec = _spec(output["name"], kind, output["shape"])
+            raw = content[length : length + size]
+            outputs[output["name"]] = _tensors.from_bytes(spec, tuple(output["shape"]), raw)
+            length += size
+        else:
+            dtype = object if kind == "string" else kind
+            outputs[output["name"]] = np.array(output["data"], dtype).reshape(output["shape"])
+    return outputs
 
 
 def infer_request(

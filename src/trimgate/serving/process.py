@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,6 +88,11 @@ class RunningServer:
     def pid(self) -> int:
         """Its process."""
         return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
 
     def stop(self, timeout: float = 30.0) -> int:
         """Ends the server with SIGTERM, and with SIGKILL when it has not drained in time.
@@ -168,8 +173,36 @@ def start(
         command += ["--grpc-port", str(grpc_port)]
     if name is not None:
         command += ["--name", name]
+    return launch(command, timeout=timeout, log=log, detach=detach, state_file=state_file)
+
+
+def launch(
+    command: list[str],
+    *,
+    timeout: float = 60.0,
+    log: str | Path | None = None,
+    detach: bool = False,
+    state_file: str | Path | None = None,
+) -> RunningServer:
+    """Starts any command that speaks as `python -m trimgate.serving` does, and waits for it.
+
+    Its first line on standard output is an `Address` or `{"invalid": {...}}`, and with
+    `--stop-on-eof`, which is added unless it is detached, it ends when its standard input does.
+
+    Args:
+        command: The command line.
+        timeout: Seconds that it has to become ready.
+        log: File for its log; by default the log is kept for error messages alone.
+        detach: Leave it running when this process ends.
+        state_file: Where to write a `ServerState`; a server that it records already is not
+            stopped here.
+
+    Raises:
+        InvalidInput: It refused an option.
+        ServerFailed: It ended, or did not answer in time.
+    """
     if not detach:
-        command.append("--stop-on-eof")
+        command = [*command, "--stop-on-eof"]
     with _log_file(log) as errors:
         process = subprocess.Popen(
             command,
@@ -193,16 +226,27 @@ def start(
     if detach:
         _DETACHED.append(process)
     if state_file is not None:
-        state = ServerState(
-            **address.model_dump(),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
-            command=tuple(command),
-        )
-        Path(state_file).parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(f"{state_file}.partial")
-        partial.write_text(state.model_dump_json(indent=2) + "\n")
-        partial.replace(state_file)
+        record(address, command, state_file)
     return running
+
+
+def record(address: Address, command: Sequence[str], state_file: str | Path) -> None:
+    """Writes the state file of a server that runs.
+
+    Args:
+        address: Where it answers.
+        command: The command line of its process.
+        state_file: The file, for `read_state` and `stop_recorded`.
+    """
+    state = ServerState(
+        **address.model_dump(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=tuple(command),
+    )
+    Path(state_file).parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(f"{state_file}.partial")
+    partial.write_text(state.model_dump_json(indent=2) + "\n")
+    partial.replace(state_file)
 
 
 def read_state(state_file: str | Path) -> ServerState | None:

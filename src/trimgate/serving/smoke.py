@@ -171,17 +171,17 @@ def _check(
                 }
             else:
                 given = {"value": np.array(answers)}
-            _same(given, expected)
+            same(given, expected)
 
         def v2_json() -> None:
-            _same(client.infer(sent, binary=False), expected)
+            same(client.infer(sent, binary=False), expected)
 
         def v2_binary() -> None:
-            _same(client.infer(sent), expected)
+            same(client.infer(sent), expected)
 
         def grpc() -> None:
             _expect(server.grpc is not None, "there is no gRPC port")
-            _same(grpc_infer(str(server.grpc), name, sent), expected)
+            same(grpc_infer(str(server.grpc), name, sent), expected)
 
         def bad_request() -> None:
             for body in (b'{"instances": [[', json.dumps({"instances": [{"?": 1}]}).encode()):
@@ -235,7 +235,14 @@ def _expect(held: object, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def _same(given: dict[str, Array], expected: dict[str, Array]) -> None:
+def same(
+    given: dict[str, Array], expected: dict[str, Array], tolerance: float = 1e-6
+) -> None:
+    """Compares served outputs with those of a session, to `tolerance` (relative, as float32).
+
+    Raises:
+        AssertionError: They differ; the message says in what.
+    """
     _expect(given.keys() == expected.keys(), f"the outputs are {sorted(given)}")
     for name, wanted in expected.items():
         got = given[name]
@@ -245,8 +252,9 @@ def _same(given: dict[str, Array], expected: dict[str, Array]) -> None:
             _expect(not different, f"{name} differs in {different} of {len(wanted)} rows")
             continue
         wanted = wanted.astype(np.float32).astype(np.float64)
-        off = np.abs(got.astype(np.float32) - wanted) - 1e-6 * np.abs(wanted)
-        _expect(off.max() <= 1e-7, f"{name} differs by up to {np.abs(got - wanted).max():.3g}")
+        off = np.abs(got.astype(np.float32) - wanted) - tolerance * np.abs(wanted)
+        most = np.abs(got - wanted).max()
+        _expect(off.max() <= tolerance / 10, f"{name} differs by up to {most:.3g}")
 
 
 def _bodies(info: ModelInfo, rows: Dataset) -> list[_Body]:

@@ -16,10 +16,17 @@ from trimgate.tasks._release import (
     store_of,
     trust_of,
 )
+from trimgate.tasks._rollout import (
+    begin_rollout,
+    local_platform_state,
+    platform_of,
+    watch_rollout,
+)
 from trimgate.tasks._search import halve, sample, screen
 
 __all__ = [
     "apply_technique",
+    "begin_rollout",
     "benchmark",
     "check_serving",
     "decode",
@@ -30,8 +37,10 @@ __all__ = [
     "halve",
     "import_model",
     "load_data",
+    "local_platform_state",
     "log_classification",
     "log_metrics",
+    "platform_of",
     "promote",
     "register",
     "reject",
@@ -43,4 +52,5 @@ __all__ = [
     "start",
     "store_of",
     "trust_of",
+    "watch_rollout",
 ]

@@ -1,0 +1,5 @@
+"""The component `watch_rollout`."""
+
+from .component import watch_rollout
+
+__all__ = ["watch_rollout"]
