@@ -1,7 +1,6 @@
 import numpy as np
 import onnxruntime
 import pytest
-from google.protobuf import text_format
 from ops.kserve.samples import linear_model
 
 from trimgate.errors import InvalidInput
@@ -47,14 +46,6 @@ def test_triton(tmp_path, external):
         '  value: { string_value: "1" }\n'
         "}\n"
     )
-
-
-def test_triton_reads_the_config(tmp_path):
-    """Triton's own message definition takes it, where its client is installed."""
-    pb = pytest.importorskip("tritonclient.grpc.model_config_pb2", reason="no tritonclient")
-    model = linear_model(tmp_path / "model")
-    text = (write_layout(model, tmp_path / "o", "triton") / "fraud/config.pbtxt").read_text()
-    assert text_format.Parse(text, pb.ModelConfig()).input[0].dims == [-1, 4]
 
 
 def test_openvino(tmp_path):

@@ -323,10 +323,6 @@ def _canaries(predictor: Mapping[str, Any], spec: Mapping[str, Any]) -> Iterator
                 key=f"{path}.predictor.name", value=name, mend="give each its own name",
             )  # fmt: skip
         names.add(name)
-        if not 0 <= share <= 100:
-            yield InvalidInput(
-                "is a share from 0 to 100", key=f"{path}.trafficPercent", value=share
-            )
         total += share
         for key in (*NOT_IN_CANARY, "canaryTrafficPercent"):
             if key in canary:
