@@ -21,9 +21,9 @@ from trimgate.ops.kserve._rules import AUTOSCALER_ANNOTATION, KNATIVE_CLASS_ANNO
 from trimgate.ops.release import MODE_ANNOTATION, Mode, Release
 
 SERVER_RSS = 320 * 2**20
-"""Bytes that the model server takes beside the engine and the model, rounded up."""
+"""Bytes allowed for the model server around the engine and the model."""
 SERVER_CPU = 0.5
-"""Cores for what the server does beside the engine: HTTP, gRPC, tensors in and out."""
+"""Cores allowed for what the server does beside the engine: HTTP, gRPC, tensors."""
 _DRAIN_SECONDS = 25
 """What is left of the grace period for open requests: the server takes 20 at most."""
 
