@@ -1,6 +1,7 @@
 """The weighted proxy before a real model server and before servers that misbehave."""
 
 import asyncio
+import contextlib
 import json
 import random
 import threading
@@ -31,7 +32,8 @@ class Echo(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError):  # the proxy has given up
+            self.wfile.write(body)
 
     do_GET = do_POST  # noqa: N815
 

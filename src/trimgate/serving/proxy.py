@@ -230,7 +230,7 @@ class Proxy:
     async def _answer(self, request: web.Request) -> web.Response:
         routes = self._routes
         if routes is None:
-            return _response(Reply(503, {}, b'{"error": "no model is served yet"}'), "none")
+            return _response(_nothing(503, "no model is served yet"), "none")
         body = await request.read()
         inference = request.method == "POST" and request.path.endswith((":predict", "/infer"))
         if not inference:
