@@ -134,7 +134,7 @@ def test_what_was_not_measured_keeps_no_limit(world):
                 ratio=entry.benchmark.batches[0].cpu,
                 currency="USD",
                 price="x",
-                per_core_hour=1.0,
+                price_per_core_hour=1.0,
             )
         }
     )

@@ -110,7 +110,7 @@ def test_no_price_no_cost_and_a_void_timing_gives_none(make_benchmark):
     void = make_benchmark(state="void", control=1.2).batches
     assert cost.cost(void, PROFILES["cloud-cpu"]) is None
     hourly = cost.cost(batches, Target(name="t", threads=4, price_per_hour=0.4))
-    assert hourly.per_core_hour == pytest.approx(0.1)
+    assert hourly.price_per_core_hour == pytest.approx(0.1)
     assert hourly.traffic is hourly.baseline_month is None
 
 

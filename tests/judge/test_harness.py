@@ -57,7 +57,7 @@ def test_every_batch_size_is_timed_in_every_process(models, benchmark):
     assert benchmark.model == read(models / "candidate").digest
     assert [batch.batch_size for batch in benchmark.batches] == [1, 64]
     for batch in benchmark.batches:
-        assert batch.processes == 2
+        assert batch.processes in (2, 4), "as many again where the timing came out void"
         assert batch.wall.low <= batch.wall.value <= batch.wall.high
         assert batch.candidate.p50 > 0
         assert batch.rounds >= 12

@@ -202,7 +202,7 @@ def run_loadgen(job: Mapping[str, Any]) -> list[dict[str, Any]]:
             batches = _inputs(job, role, size)
             for scenario in loadgen.SCENARIOS:
                 run = loadgen.run_loadgen(
-                    lambda number, s=session, b=batches: s.predict(b[number]),
+                    functools.partial(_predict, session, batches),
                     len(batches),
                     scenario=scenario,
                     variant="baseline" if role == BASELINE else "candidate",
@@ -212,6 +212,10 @@ def run_loadgen(job: Mapping[str, Any]) -> list[dict[str, Any]]:
                 )
                 runs.append(run.model_dump(mode="json"))
     return runs
+
+
+def _predict(session: Any, batches: Sequence[Inputs], number: int) -> object:
+    return session.predict(batches[number % len(batches)])
 
 
 @contextmanager
@@ -243,7 +247,7 @@ def _workers(job: Mapping[str, Any], size: int, count: int) -> Iterator[dict[str
         def make(role: str, batches: list[Inputs]) -> load.Call:
             session = runtimes.load(Path(job[role]["model"]), threads=job["threads"])
             stack.callback(session.close)
-            return lambda number: session.predict(batches[number % len(batches)])
+            return functools.partial(_predict, session, batches)
 
         variants = {}
         for role in (BASELINE, CANDIDATE):

@@ -129,7 +129,7 @@ def cost(batches: Sequence[BatchBenchmark], target: Target) -> Cost | None:
         ratio=first.wall if target.device == "gpu" else first.cpu,
         currency=found.currency,
         price=found.name,
-        per_core_hour=found.per_core_hour,
+        price_per_core_hour=found.per_core_hour,
         table=found.table,
         traffic=target.traffic,
         baseline_month=month["baseline"],

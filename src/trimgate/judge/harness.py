@@ -160,14 +160,14 @@ class _Measured:
     settings: BenchmarkSettings
     limits: dict[str, str] = field(default_factory=dict)
 
-    def run(self, mode: str, *, alone: bool = False, **job: Any) -> Any:
+    def run(self, mode: str, job: Mapping[str, Any] | None = None, *, alone: bool = False) -> Any:
         """The result of a job in a fresh process, both models in it, or one `alone`."""
         given = {
             **self.common,
             **({} if alone else self.roles),
             "settings": self.settings.model_dump(mode="json"),
             "mode": mode,
-            **job,
+            **(job or {}),
         }
         with limited(self.target, memory=alone) as limits:
             self.limits.update(limits.words)
@@ -187,7 +187,7 @@ class _Measured:
                 found[role] = known
                 continue
             try:
-                measured = self.run("footprint", alone=True, **self.roles[role])
+                measured = self.run("footprint", self.roles[role], alone=True)
             except OutOfMemory as error:
                 if role == CANDIDATE:
                     raise NotApplicable(
@@ -196,7 +196,7 @@ class _Measured:
                     ) from error
                 # what it takes without the limit is what it is compared with
                 self.limits["baseline"] = "it does not run within the memory; measured without"
-                measured = self.run("footprint", **self.roles[role])
+                measured = self.run("footprint", self.roles[role])
             found[role] = Footprint(size=info.size, **measured)
         return found
 
@@ -206,7 +206,7 @@ class _Measured:
         if callers == 1:
             return ()
         if kind == "threads":
-            blocks = [self.run("together", concurrency=callers, together=False)]
+            blocks = [self.run("together", {"concurrency": callers, "together": False})]
         else:
             blocks = self._together(callers)
         return (
@@ -263,9 +263,8 @@ class _Measured:
         """Latency under open-loop load, at the target's rates."""
         if not self.target.rates:
             return ()
-        results = self.run(
-            "load", rates=list(self.target.rates), concurrency=self.target.concurrency
-        )
+        job = {"rates": list(self.target.rates), "concurrency": self.target.concurrency}
+        results = self.run("load", job)
         return tuple(LoadResult.model_validate(result) for result in results)
 
     def loadgen(self, batches: Sequence[BatchBenchmark]) -> tuple[LoadGenRun, ...]:
@@ -274,7 +273,8 @@ class _Measured:
             return ()
         expected = {role: getattr(batches[0], role).p50 for role in self.roles}
         runs = tuple(
-            LoadGenRun.model_validate(result) for result in self.run("loadgen", expected=expected)
+            LoadGenRun.model_validate(result)
+            for result in self.run("loadgen", {"expected": expected})
         )
         for run in runs:
             if not run.valid:
@@ -297,7 +297,7 @@ def _timed(measured: _Measured) -> tuple[BatchBenchmark, ...]:
     for process in range(2 * settings.processes):
         if process == settings.processes and not _void(runs, target, settings):
             break
-        results = measured.run("time", process=process)
+        results = measured.run("time", {"process": process})
         runs.append([Samples.model_validate(result) for result in results])
     return _summaries(runs, target, settings)
 

@@ -290,9 +290,9 @@ def summarise_load(
     ratio = None
     base, cand = points.get(BASELINE), points[CANDIDATE]
     if base is not None and base.p99 and cand.p99:
-        tails = [_tails(by[name]) for name in (BASELINE, CANDIDATE)]
+        tails = np.array([_tails(by[name]) for name in (BASELINE, CANDIDATE)])
         if np.isfinite(tails).all():
-            logs = np.log(np.divide(*tails))
+            logs = np.log(tails[0] / tails[1])
             ratio = _spread(base.p99 / cand.p99, logs, confidence, "pairs of blocks")
     sent = sum(len(b.latencies) + b.errors for b in blocks)
     overslept = sum(b.overslept for b in blocks) / max(sent, 1)

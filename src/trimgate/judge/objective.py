@@ -65,7 +65,7 @@ _WORDS: dict[Objective, str] = {
 }
 
 
-def goal(given: str | Mapping[str, Any] | Constrained) -> Goal:
+def goal(given: str | Mapping[Any, Any] | Constrained) -> Goal:
     """A goal as it stands in a config or in a pipeline's parameter.
 
     Args:

@@ -471,7 +471,7 @@ class Cost(_Record):
         ratio: Baseline / candidate, so above 1 is better.
         currency: As the price table says.
         price: Name of the price in the table, or `price_per_hour` of the config.
-        per_core_hour: What was reckoned with.
+        price_per_core_hour: What was reckoned with.
         table: Name, source and date of the price table; empty where the config gives the price.
         traffic: Predictions a second, for the next two; None when no traffic was given.
         baseline_month, candidate_month: Money for a month (730 hours) of whole machines that
@@ -484,7 +484,7 @@ class Cost(_Record):
     ratio: Interval
     currency: str
     price: str
-    per_core_hour: float
+    price_per_core_hour: float
     table: str = ""
     traffic: float | None = None
     baseline_month: float | None = None
