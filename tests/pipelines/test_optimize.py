@@ -198,6 +198,7 @@ def test_pass_is_released_and_recorded(passed):
         "card.html", "card.md", "card.json", "pull-request.md", "log.txt", "pipeline.yaml",
         "optimize.yaml",
     }  # fmt: skip
+    assert card.examples is None, "rows are shown only where the config asks for them"
 
 
 @pytest.mark.pipeline
@@ -281,10 +282,15 @@ def test_reject_is_a_result(cancer, tmp_path, capsys):
         },
         gate={"max_drop": {"accuracy": 0.02}, "min": {"accuracy": 0.9999}},
         mlflow={"enabled": False},
+        report={"example_rows": 4, "hide": ["mean_area"]},
     )
     assert main(["run", str(config)]) == 0
     out = capsys.readouterr().out
     assert "PASSED" not in out
+    card = CardInput.model_validate_json((only_run(tmp_path) / "card.json").read_bytes())
+    assert card.examples is not None
+    assert len(card.examples.columns) == 12
+    assert "mean_area" not in card.examples.columns
     assert "REJECTED" in out or "INCONCLUSIVE" in out
     assert released(tmp_path / "optimize.yaml") is None
     assert (only_run(tmp_path) / "card.md").read_text().startswith(("# Rejected", "# Inconclusive"))
