@@ -2,8 +2,9 @@
 
     python benchmarks/gate_simulation.py --runs 4000
 
-Each simulated run draws a test set and the rows that baseline and candidate get wrong, then asks
-three gates whether the candidate lost at most the margin:
+Each simulated run is a model with a known true drop: it draws a test set and the rows that
+baseline and candidate get wrong, then asks three gates whether the candidate lost at most the
+margin:
 
 - paired: trimgate's, the one-sided bound of the paired difference (Tango's score interval for
   accuracy, the stratified bootstrap for average precision);
@@ -13,6 +14,10 @@ three gates whether the candidate lost at most the margin:
 
 Where the true drop is the margin or more, each pass is a false one: the paired gate promises at
 most 5 %. Where it is less, the share of passes is the power.
+
+Then the same for ranked metrics with a rare class, for 20 slices at once (how often a model that is
+as good everywhere is called broken somewhere, and how often one broken slice is let pass), and for
+the exact McNemar test.
 """
 
 import argparse
@@ -23,7 +28,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from trimgate.judge import _stats
-from trimgate.judge._bootstrap import draw, ends
+from trimgate.judge._intervals import paired, prepare
 from trimgate.judge._view import View
 from trimgate.judge.metrics import spec
 
@@ -79,29 +84,94 @@ def ranked(
     return views[0], views[1]
 
 
-def true_precision_drop(noise: float, rng: np.random.Generator) -> float:
-    """What the blur costs, from four million rows."""
-    known = spec("average_precision")
+def true_drops(noise: float, names: list[str], rng: np.random.Generator) -> list[float]:
+    """What the blur costs in each metric, from 1.6 million rows."""
     drops = []
-    for _ in range(5):
+    for _ in range(2):
         candidate, baseline = ranked(20_000, 800_000, noise, rng)
-        drops.append(known.function(baseline) - known.function(candidate))
-    return float(np.mean(drops))
+        drops.append([spec(n).function(baseline) - spec(n).function(candidate) for n in names])
+    return [float(drop) for drop in np.mean(drops, axis=0)]
 
 
-def precision_rates(
-    noise: float, drop: float, runs: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    """Shares of runs in which a margin equal to the true drop is passed: paired and point."""
-    known = spec("average_precision")
-    paired = point = 0
+def ranked_rates(
+    noise: float,
+    positives: int,
+    names: list[str],
+    drops: list[float],
+    runs: int,
+    rng: np.random.Generator,
+) -> list[tuple[float, float, float]]:
+    """Shares of runs that pass, by metric.
+
+    Returns:
+        At a margin of the true drop the paired gate's and the point gate's, which are false; at
+        twice the true drop the paired gate's, which is its power.
+    """
+    known = [spec(name) for name in names]
+    passed = np.zeros((len(names), 3))
     for seed in range(runs):
-        candidate, baseline = ranked(100, 4000, noise, rng)
-        drawn = draw([candidate, baseline], [known], 300, seed)[:, :, 0]
-        low, _ = ends(drawn[:, 0] - drawn[:, 1], LEVEL, 100)
-        paired += low > -drop
-        point += known.function(candidate) - known.function(baseline) >= -drop
-    return paired / runs, point / runs
+        candidate, baseline = ranked(positives, 40 * positives, noise, rng)
+        judged = prepare(candidate, baseline, known, seed=seed, resamples=200)
+        for position, (each, drop) in enumerate(zip(known, drops, strict=True)):
+            value, low, _, _ = paired(judged[each.name], LEVEL)
+            passed[position] += [low > -drop, value >= -drop, low > -2 * drop]
+    return [(p, q, r) for p, q, r in (passed / runs).tolist()]
+
+
+def slice_rates(
+    rows: int, broken: float, margin: float, runs: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """20 slices with no true drop, or one of them with the drop `broken`.
+
+    Args:
+        rows: Of each slice.
+        broken: True drop of the first slice.
+        margin: Drop allowed in each.
+        runs: To simulate.
+        rng: Source of randomness.
+
+    Returns:
+        Shares of runs in which trimgate passes and fails (a slice is broken beyond chance, after
+        correction), an uncorrected gate fails, and a point gate passes and fails.
+    """
+    slices, discordant = 20, 0.06
+    drops = np.zeros(slices)
+    drops[0] = broken
+    drawn = np.stack(
+        [
+            rng.multinomial(
+                rows, [(discordant + d) / 2, (discordant - d) / 2, 1 - discordant], size=runs
+            )
+            for d in drops
+        ],
+        axis=1,
+    )
+    known: dict[tuple[int, int], tuple[float, float, float]] = {}
+    alone, together = 2 * CONFIDENCE - 1, 1 - (2 - 2 * CONFIDENCE) / slices
+    counts = dict.fromkeys(("pass", "fail", "uncorrected", "point pass", "point fail"), 0)
+    for run in drawn.tolist():
+        seen = []
+        for lost, won, _ in run:
+            if (lost, won) not in known:
+                low, high = _stats.tango(won, lost, rows, alone)
+                known[lost, won] = low, high, _stats.tango(won, lost, rows, together)[1]
+            seen.append((*known[lost, won], (won - lost) / rows))
+        counts["pass"] += all(low > -margin for low, _, _, _ in seen)
+        counts["fail"] += any(surely < -margin for _, _, surely, _ in seen)
+        counts["uncorrected"] += any(high < -margin for _, high, _, _ in seen)
+        counts["point pass"] += all(value >= -margin for _, _, _, value in seen)
+        counts["point fail"] += any(value < -margin for _, _, _, value in seen)
+    return {name: count / runs for name, count in counts.items()}
+
+
+def mcnemar_rates(
+    rows: int, drop: float, discordant: float, runs: int, rng: np.random.Generator
+) -> float:
+    """Share of runs in which the exact test says at 5 % that the two models differ."""
+    cells = [(discordant + drop) / 2, (discordant - drop) / 2, 1 - discordant]
+    drawn, counts = np.unique(rng.multinomial(rows, cells, size=runs), axis=0, return_counts=True)
+    found = [_stats.mcnemar(won, lost) < 0.05 for lost, won, _ in drawn.tolist()]
+    return float((counts * found).sum() / runs)
 
 
 def table(runs: int, seed: int) -> Iterator[str]:
@@ -128,14 +198,42 @@ def table(runs: int, seed: int) -> Iterator[str]:
         + ", ".join(f"{name} {rate:.3f}" for name, rate in worst.items())
         + f" (stated: 0.05; simulation error ±{2 * error:.3f})"
     )
-    few = max(20, runs // 16)
     yield ""
-    yield f"average precision, 100 positives among 4,100 rows, margin = true drop, {few} runs"
-    yield f"{'noise':>6} {'true drop':>9} {'paired':>8} {'point':>8}"
-    for noise in (0.3, 0.6):
-        drop = true_precision_drop(noise, rng)
-        paired, point = precision_rates(noise, drop, few, rng)
-        yield f"{noise:6.1f} {drop:9.4f} {paired:8.3f} {point:8.3f}  <- false passes"
+    yield f"20 slices, 6 % discordant rows, margin 0.02, {runs} runs"
+    columns = ("pass", "fail", "uncorrected", "point pass", "point fail")
+    yield f"{'rows each':>9} {'one broken by':>13} " + " ".join(f"{c:>11}" for c in columns)
+    for rows, broken, margin in ((1000, 0.0, 0.02), (4000, 0.0, 0.02), (1000, 0.02, 0.02),
+                                 (4000, 0.02, 0.02), (4000, 0.04, 0.02)):  # fmt: skip
+        found = slice_rates(rows, broken, margin, runs, rng)
+        shown = " ".join(f"{found[c]:11.3f}" for c in columns)
+        mark = "  <- a pass is false" if broken >= margin else "  <- a failure is false"
+        yield f"{rows:9d} {broken:13.2f} {shown}{mark}"
+    lone = slice_rates(300, 0.0, 0.0, runs, rng)
+    yield (
+        "every slice exactly at a margin of 0, 300 rows each: called broken "
+        f"{lone['fail']:.3f} with correction (stated: 0.05), {lone['uncorrected']:.3f} without"
+    )
+    yield ""
+    yield f"exact McNemar at 5 %, {runs} runs: share of runs that call the models different"
+    yield f"{'rows':>6} {'discordant':>10} {'true drop':>9} {'called':>8}"
+    for rows, discordant, drop in (
+        (899, 0.01, 0.0), (899, 0.008, 0.0078), (5000, 0.02, 0.0), (5000, 0.02, 0.005),
+    ):  # fmt: skip
+        rate = mcnemar_rates(rows, drop, discordant, runs, rng)
+        mark = "  <- false alarms" if drop == 0 else ""
+        yield f"{rows:6d} {discordant:10.3f} {drop:9.4f} {rate:8.3f}{mark}"
+    few = max(20, runs // 16)
+    names = ["average_precision", "roc_auc"]
+    yield ""
+    yield f"rare class (1 in 41), {few} runs: false passes at margin = true drop; power at twice it"
+    head = " ".join(f"{name:>8}" for name in ("paired", "point", "power"))
+    yield f"{'positives':>9} {'noise':>6} {'metric':>18} {'true drop':>9} {head}"
+    for positives, noise in ((30, 0.6), (100, 0.3), (100, 0.6)):
+        drops = true_drops(noise, names, rng)
+        rates = ranked_rates(noise, positives, names, drops, few, rng)
+        for name, drop, found in zip(names, drops, rates, strict=True):
+            shown = " ".join(f"{rate:8.3f}" for rate in found)
+            yield f"{positives:9d} {noise:6.1f} {name:>18} {drop:9.4f} {shown}"
     yield f"(stated: 0.05; simulation error ±{2 * math.sqrt(0.05 * 0.95 / few):.3f})"
 
 
@@ -147,7 +245,7 @@ def main() -> None:
     arguments = parser.parse_args()
     start = time.perf_counter()
     for line in table(arguments.runs, arguments.seed):
-        print(line)
+        print(line, flush=True)
     print(f"took {time.perf_counter() - start:.0f} s")
 
 

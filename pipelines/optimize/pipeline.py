@@ -121,6 +121,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 },
                 label=config.data.label,
                 drop=list(config.data.drop),
+                keep=list(config.evaluation.columns),
                 method=split.method if split else "stratified",
                 by=(split.by if split else None) or "",
                 validation_share=split.validation if split else 0.2,
@@ -156,8 +157,16 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                     split=on,
                     name=name,
                     metric=plan.metric,
-                    extra_metrics=sorted({*plan.policy.max_drop, *plan.policy.min}),
+                    extra_metrics=sorted(plan.policy.metrics),
+                    settings=plan.evaluation.model_dump(
+                        mode="json", exclude_defaults=True, exclude_none=True
+                    ),
                     seed=config.seed,
+                    **(
+                        {}
+                        if plan.evaluation.operating_point is None
+                        else {"chosen_on": splits["validation"]}
+                    ),
                     **({} if beside is None else {"baseline": beside}),
                 ),
                 f"{name}: quality on {on}",

@@ -25,6 +25,7 @@ from trimgate.errors import InvalidInput
 from trimgate.judge.benchmark import BenchmarkSettings
 from trimgate.judge.objective import Constrained, Goal, Objective, goal
 from trimgate.judge.policy import GatePolicy
+from trimgate.judge.settings import EvaluationSettings
 from trimgate.models.directory import ScoreKind, Task
 from trimgate.ops.rollout.policy import RolloutPolicy
 from trimgate.targets import PROFILES, Target
@@ -376,6 +377,7 @@ class Config(Section):
             combinations of what the techniques suggest, screened by `search`) or a list.
         search: How recipes are tried on a sample before any gets its full cost. Left out, the
             recipes of `search` are screened and others are not.
+        evaluation: The operating point, costs and slices.
         benchmark: Settings of the timing protocol.
         gate: The rules that the winner must pass on the test split. Left out: the primary
             metric drops by no more than a point (1 % for errors), and it is faster.
@@ -400,6 +402,7 @@ class Config(Section):
     target: Target = PROFILES["cloud-cpu"]
     recipes: Literal["default", "search"] | tuple[RecipeSection, ...] = "default"
     search: SearchSection | None = None
+    evaluation: EvaluationSettings = EvaluationSettings()
     benchmark: BenchmarkSettings = BenchmarkSettings()
     gate: GatePolicy | None = None
     mlflow: MlflowSection = MlflowSection()
@@ -470,6 +473,24 @@ def parse_config(raw: Mapping[str, Any], *, file: str | Path | None = None) -> C
         return Config.model_validate(raw)
     except ValidationError as error:
         raise _explain(error, raw, file) from error
+
+
+class _Rules(Section):
+    gate: GatePolicy
+
+
+def load_policy(path: str | Path) -> GatePolicy:
+    """Reads the gate's rules from a YAML file: the rules alone, or a config that has `gate`.
+
+    Raises:
+        InvalidInput: The file is missing, is not YAML, has an unknown key or a wrong value.
+    """
+    raw = read_yaml(Path(path))
+    rules = raw.get("gate", raw)
+    try:
+        return _Rules.model_validate({"gate": rules}).gate
+    except ValidationError as error:
+        raise _explain(error, {"gate": rules}, path) from error
 
 
 def resolve_paths(config: Config, folder: Path) -> Config:

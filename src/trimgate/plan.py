@@ -16,8 +16,10 @@ from trimgate.judge.cost import price_of
 from trimgate.judge.formats import read_operators
 from trimgate.judge.halving import LEAST
 from trimgate.judge.metrics import compute, default_metric, higher_is_better, names, spec
-from trimgate.judge.objective import Constrained
-from trimgate.judge.policy import GatePolicy, default_policy
+from trimgate.judge.objective import Constrained, weights_of
+from trimgate.judge.policy import GatePolicy, Guard, default_policy
+from trimgate.judge.settings import EvaluationSettings
+from trimgate.judge.slices import slice_rows
 from trimgate.models import ModelSource, folder_files, import_model
 from trimgate.models.directory import ModelInfo, Task, file_sha256
 from trimgate.recipes import Recipe, plan_recipes
@@ -55,6 +57,17 @@ class Plan:
         chosen = self.config.search or SearchSection(rungs=1 if searched else 0)
         if len(self.recipes) <= LEAST:
             return chosen.model_copy(update={"rungs": 0})
+        return chosen
+
+    @property
+    def evaluation(self) -> EvaluationSettings:
+        """The config's, with the operating point of an imbalanced model where it names none."""
+        chosen = self.config.evaluation
+        if chosen.operating_point is not None or self.model.task != "binary":
+            return chosen
+        wanted = {self.metric, *self.policy.metrics}
+        if "average_precision" in wanted or any(spec(name).needs == "point" for name in wanted):
+            return chosen.model_copy(update={"operating_point": "f1"})
         return chosen
 
 
@@ -95,6 +108,13 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
                 _default_policy(metric, model, splits.validation, directory), config, metric
             )
         _check_metrics(_policy_metrics(policy), model.task)
+        _check_evaluation(config.evaluation, {metric, *policy.metrics}, model, splits)
+        if policy.slices is not None and not config.evaluation.slices:
+            raise InvalidInput(
+                "there are no slices to hold to it",
+                key="gate.slices",
+                mend="add evaluation.slices, such as [{score_bands: 5}]",
+            )
         if not policy.has_rules:
             raise InvalidInput(
                 "has no rules, and without rules nothing passes",
@@ -103,7 +123,7 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
             )
         target = _self_contained(_settled(config.target, model))
         config = config.model_copy(update={"target": target})
-        policy = _within_memory(policy, config.target)
+        policy = _guarded(_within_memory(policy, config.target), config)
         recipes, refused = plan_recipes(
             config.recipes,
             model,
@@ -220,6 +240,51 @@ def _within_memory(policy: GatePolicy, target: Target) -> GatePolicy:
     return policy.model_copy(update={"max_peak_rss_mb": min(limits)}) if limits else policy
 
 
+def _guarded(policy: GatePolicy, config: Config) -> GatePolicy:
+    """The guard knows the objective; it is on unless the config sets it to null.
+
+    Least within limits asks for no gain over a baseline that breaks them, and on a target that is
+    not here no gain in time can be shown.
+    """
+    off = policy.guard is None and "guard" in policy.model_fields_set
+    open_ended = isinstance(config.goal, Constrained) or not config.target.is_here
+    if off or (policy.guard is None and open_ended):
+        return policy
+    guard = policy.guard or Guard()
+    if not guard.objective:
+        guard = guard.model_copy(update={"objective": weights_of(config.goal)})
+    return policy.model_copy(update={"guard": guard})
+
+
+def _check_evaluation(
+    settings: EvaluationSettings, metrics: set[str], model: ModelInfo, splits: Splits
+) -> None:
+    """Refuses an operating point, costs or slices that do not fit the model or the rows."""
+    if settings.operating_point is not None and model.task != "binary":
+        raise InvalidInput(
+            f"a {model.task} model has no threshold",
+            key="evaluation.operating_point",
+            mend="remove it",
+        )
+    costs = settings.matrix()
+    if costs is not None and len(costs) != len(model.labels):
+        has = f"{len(model.labels)} classes" if model.labels else "no classes"
+        raise InvalidInput(
+            f"are for {len(costs)} classes, and the model has {has}", key="evaluation.costs"
+        )
+    if "cost" in metrics and costs is None:
+        raise InvalidInput(
+            "the metric cost needs to know what each mistake costs",
+            key="evaluation.costs",
+            mend="add {false_positive: 1, false_negative: 20}",
+        )
+    rows = splits.validation
+    shape = (len(rows), len(model.labels)) if model.labels else (len(rows),)
+    import numpy as np
+
+    slice_rows(settings.slices, {**rows.features, **rows.beside}, np.zeros(shape))
+
+
 def model_digest(source: ModelSource) -> str:
     """SHA-256 of the model file (or files), and of its builder's source where it has one."""
     import importlib.util
@@ -267,6 +332,7 @@ def _policy_metrics(policy: GatePolicy) -> list[tuple[str, str]]:
     return [
         *((f"gate.max_drop.{name}", name) for name in policy.max_drop),
         *((f"gate.min.{name}", name) for name in policy.min),
+        *(("gate.calibration", name) for name in policy.metrics - {*policy.max_drop, *policy.min}),
     ]
 
 
@@ -316,6 +382,7 @@ def load_data(config: Config) -> Splits:
         files[0] if len(files) == 1 else (files[0], files[1], files[2]),
         label=config.data.label,
         drop=config.data.drop,
+        keep=config.evaluation.columns,
         method=split.method if split else "stratified",
         by=split.by if split else None,
         validation=split.validation if split else 0.2,

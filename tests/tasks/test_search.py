@@ -108,9 +108,7 @@ def test_no_step_begins_after_the_deadline(world, tmp_path, monkeypatch):
 @pytest.mark.parametrize("rows", [10, 60, 10_000])
 def test_a_sample_keeps_the_share_of_each_class(world, tmp_path, rows):
     data = Dataset.load(world / "train")
-    count = tasks.sample(
-        str(world / "train"), str(tmp_path / "s"), rows=rows, effort=0.5, seed=1
-    )
+    count = tasks.sample(str(world / "train"), str(tmp_path / "s"), rows=rows, effort=0.5, seed=1)
     sampled = Dataset.load(tmp_path / "s")
     assert len(sampled) == count == min(rows, len(data))
     assert abs(np.mean(sampled.labels) - np.mean(data.labels)) <= 1 / count + 1e-9

@@ -20,7 +20,7 @@ HEAVY = {
 }  # fmt: skip
 EVALUATE = """
 tasks.evaluate("model", "rows", out, split=out, name="x", metric="accuracy", baseline=None,
-               confidence=0.95, extra_metrics=[], seed=0)
+               chosen_on=None, settings={}, confidence=0.95, extra_metrics=[], seed=0)
 """
 BENCHMARK = """
 tasks.benchmark("model", "model", "validation", "rows", out, name="x", uri="x",

@@ -14,6 +14,7 @@ def load_data(
     validation_rows: dsl.Input[dsl.Dataset] = None,  # type: ignore[assignment]
     test_rows: dsl.Input[dsl.Dataset] = None,  # type: ignore[assignment]
     drop: list = [],  # noqa: B006
+    keep: list = [],  # noqa: B006
     method: str = "stratified",
     by: str = "",
     validation_share: float = 0.2,
@@ -37,6 +38,7 @@ def load_data(
         validation_rows: The validation rows.
         test_rows: The test rows.
         drop: Columns that the model does not take.
+        keep: Columns that slices are made of; they may be among those of `drop`.
         method: temporal, stratified or random.
         by: The column that orders the rows of a temporal split.
         validation_share: Share of the rows.
@@ -57,6 +59,7 @@ def load_data(
         {"train": train.path, "validation": validation.path, "test": test.path},
         label=label,
         drop=drop,
+        keep=keep,
         method=method,
         by=by,
         validation=validation_share,

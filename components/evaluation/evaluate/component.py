@@ -14,6 +14,8 @@ def evaluate(
     name: str,
     metric: str,
     baseline: dsl.Input[dsl.Artifact] = None,  # type: ignore[assignment]
+    chosen_on: dsl.Input[dsl.Dataset] = None,  # type: ignore[assignment]
+    settings: dict = {},  # noqa: B006
     confidence: float = 0.95,
     extra_metrics: list = [],  # noqa: B006
     seed: int = 0,
@@ -30,6 +32,8 @@ def evaluate(
         name: Name of the recipe, or `baseline`.
         metric: The primary metric.
         baseline: The baseline's evaluation on the same rows; empty for the baseline itself.
+        chosen_on: The validation rows, on which the operating point is chosen; empty for none.
+        settings: The operating point, costs and slices.
         confidence: Two-sided level of the intervals.
         extra_metrics: Metrics to report besides the task's own.
         seed: Makes the bootstrap reproducible.
@@ -44,6 +48,8 @@ def evaluate(
         name=name,
         metric=metric,
         baseline=baseline.path if baseline else None,
+        chosen_on=chosen_on.path if chosen_on else None,
+        settings=settings,
         confidence=confidence,
         extra_metrics=extra_metrics,
         seed=seed,

@@ -17,8 +17,8 @@ EXIT_REJECTED = 3
 EXIT_INTERRUPTED = 130
 
 _COMMANDS = (
-    "init", "run", "compile", "submit", "report", "serve", "stop", "promote", "rollback", "history",
-    "diff", "init-repository", "rollout", "doctor", "schema",
+    "init", "run", "compile", "submit", "report", "gate", "serve", "stop", "promote", "rollback",
+    "history", "diff", "init-repository", "rollout", "doctor", "schema",
 )  # fmt: skip
 
 
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; those of the process when left out.
 
     Returns:
-        0 passed, 1 failed inside, 2 bad input, 3 rejected (only with `--fail-on-reject`),
-        130 interrupted.
+        0 passed, 1 failed inside, 2 bad input, 3 rejected (only with `--fail-on-reject`, and
+        by `gate`), 130 interrupted.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Make a trained model faster and smaller, prove that it is still as good, "
         "roll it out.",
         epilog="Begin with `trimgate init --model M --data D`, then `trimgate run optimize.yaml`. "
-        "Exit codes: 0 passed, 1 failed inside, 2 bad input, 3 rejected (with --fail-on-reject), "
+        "Exit codes: 0 passed, 1 failed inside, 2 bad input, 3 rejected (with --fail-on-reject, "
+        "and by gate), "
         "130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"trimgate {__version__}")
@@ -172,6 +173,23 @@ def _report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "-o", "--output", metavar="FILE",
         help="for --compare: the HTML page (default: compare.html beside the runs)",
     )  # fmt: skip
+
+
+def _gate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(
+        commands, "gate",
+        "judge saved records by a policy: exit 0 when they pass, 3 when they do not",
+    )  # fmt: skip
+    p.add_argument("run", nargs="?", help="folder of a run, or its name in trimgate-runs")
+    p.add_argument("--baseline", metavar="FILE", help="evaluation of the baseline on test rows")
+    p.add_argument("--candidate", metavar="FILE", help="evaluation of the candidate beside it")
+    p.add_argument("--benchmark", metavar="FILE", help="benchmark of the candidate beside it")
+    p.add_argument("--served", metavar="FILE", help="what the model server did")
+    p.add_argument(
+        "--policy", metavar="FILE",
+        help="YAML with the rules, or an optimize.yaml with a gate (default: those of the run)",
+    )  # fmt: skip
+    p.add_argument("--json", action="store_true", help="print the verdict as JSON")
 
 
 def _serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -316,6 +334,7 @@ _ADD = {
     "compile": _compile,
     "submit": _submit,
     "report": _report,
+    "gate": _gate,
     "serve": _serve,
     "stop": _stop,
     "promote": _promote,

@@ -4,12 +4,18 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from trimgate.config import load_config
 from trimgate.errors import InvalidInput, MissingExtra
 from trimgate.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from trimgate.report import CardInput
+
+RUNS = Path("trimgate-runs")
 
 
 def console() -> Console:
@@ -86,3 +92,30 @@ def add_to_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
     paths = [str(folder), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+
+
+def run_folder(name: str) -> Path:
+    """The folder of a run, by its path or by its name in `trimgate-runs`."""
+    folder = Path(name)
+    return RUNS / name if not folder.is_dir() and (RUNS / name).is_dir() else folder
+
+
+def read_card(folder: Path) -> "CardInput":
+    """The record of a finished run.
+
+    Raises:
+        InvalidInput: There is none, or it is damaged.
+    """
+    from trimgate.report import CardInput
+
+    file = folder / "card.json"
+    if not file.is_file():
+        raise InvalidInput(
+            "is not the folder of a finished run (it has no card.json)",
+            file=folder,
+            mend="see the folders in trimgate-runs",
+        )
+    try:
+        return CardInput.model_validate_json(file.read_bytes())
+    except ValueError as error:
+        raise InvalidInput("is not a card record", file=file) from error

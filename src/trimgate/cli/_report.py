@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from trimgate.cli._common import check_output, console
+from trimgate.cli._common import RUNS, check_output, console, read_card, run_folder
 from trimgate.cli._show import STYLE, show_result
 from trimgate.errors import InvalidInput
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trimgate.report import CardInput
-
-RUNS = Path("trimgate-runs")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -31,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     if len(arguments.run) != 1:
         told = "no run is named" if not arguments.run else "several runs are named"
         raise InvalidInput(told, key="RUN", mend="name one, or add --compare")
-    folder = _folder(arguments.run[0])
-    card = _read(folder)
+    folder = run_folder(arguments.run[0])
+    card = read_card(folder)
     if arguments.format == "json":
         print((folder / "card.json").read_text(), end="")
     elif arguments.format == "markdown":
@@ -45,27 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _folder(name: str) -> Path:
-    folder = Path(name)
-    return RUNS / name if not folder.is_dir() and (RUNS / name).is_dir() else folder
-
-
-def _read(folder: Path) -> "CardInput":
-    from trimgate.report import CardInput
-
-    file = folder / "card.json"
-    if not file.is_file():
-        raise InvalidInput(
-            "is not the folder of a finished run (it has no card.json)",
-            file=folder,
-            mend="see the folders in trimgate-runs",
-        )
-    try:
-        return CardInput.model_validate_json(file.read_bytes())
-    except ValueError as error:
-        raise InvalidInput("is not a card record", file=file) from error
-
-
 def _compare(arguments: argparse.Namespace) -> int:
     """Compares runs: a table here, and a page with the trends."""
     from trimgate.report import comparison_json, comparison_markdown, render_comparison
@@ -73,7 +50,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     folders, beside = _runs(arguments.run)
     output = Path(arguments.output) if arguments.output else beside / "compare.html"
     check_output(output)
-    cards = [_read(folder) for folder in folders]
+    cards = [read_card(folder) for folder in folders]
     if arguments.format == "json":
         print(comparison_json(cards), end="")
     elif arguments.format in ("markdown", "pull-request"):
@@ -93,7 +70,7 @@ def _runs(names: list[str]) -> tuple[list[Path], Path]:
         InvalidInput: There are none.
     """
     if len(names) > 1:
-        folders = [_folder(name) for name in names]
+        folders = [run_folder(name) for name in names]
         return folders, folders[0].absolute().parent
     root = Path(names[0]) if names else RUNS
     found = sorted(file.parent for file in root.glob("*/card.json"))

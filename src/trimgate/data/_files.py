@@ -45,14 +45,21 @@ def read_columns(path: Path) -> dict[str, Array]:
     return columns
 
 
-def as_dataset(columns: dict[str, Array], label: str, drop: tuple[str, ...], file: Path) -> Dataset:
-    """Parts columns into features and labels.
+def as_dataset(
+    columns: dict[str, Array],
+    label: str,
+    drop: tuple[str, ...],
+    file: Path,
+    keep: tuple[str, ...] = (),
+) -> Dataset:
+    """Parts columns into features and labels; those of `keep` that are no features stay beside.
 
     Raises:
-        InvalidInput: `label` or one of `drop` is absent, labels are missing or infinite, or no
-            feature is left.
+        InvalidInput: `label` or one of `drop` or `keep` is absent, labels are missing or
+            infinite, or no feature is left.
     """
-    for key, name in (("data.label", label), *(("data.drop", name) for name in drop)):
+    named = [("data.label", label), *(("data.drop", name) for name in drop)]
+    for key, name in (*named, *(("evaluation.slices", name) for name in keep)):
         if name not in columns:
             raise InvalidInput(
                 f"there is no such column; the columns are {_some(columns)}",
@@ -77,7 +84,8 @@ def as_dataset(columns: dict[str, Array], label: str, drop: tuple[str, ...], fil
     features = {n: v for n, v in columns.items() if n != label and n not in drop}
     if not features:
         raise InvalidInput("no feature is left", file=file, key="data.drop")
-    return Dataset(features, labels)
+    beside = {n: columns[n] for n in keep if n not in features and columns[n].ndim == 1}
+    return Dataset(features, labels, beside)
 
 
 def _missing(values: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-_SCHEMA = "dataset.json"
-_LABELS = "__label__"
+SCHEMA = "dataset.json"
+LABELS = "__label__"
+BESIDE = "beside.parquet"
+# Rows that a reader of batches has to hold at least.
+ROW_GROUP = 65_536
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,15 @@ class Dataset:
             `object` holding `str` with `None` for missing. An array feature (images) is
             `(rows, ...)`, `float32` or `uint8`.
         labels: `(rows,)`: `float64` for regression, else `int64`, `bool` or `object` of `str`.
+        beside: Columns that the model does not take and slices are made of, by name.
     """
 
     features: Mapping[str, Array]
     labels: Array
+    beside: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, values in self.features.items():
+        for name, values in (*self.features.items(), *self.beside.items()):
             if len(values) != len(self.labels):
                 raise ValueError(f"{name}: {len(values)} rows, but {len(self.labels)} labels")
 
@@ -54,7 +59,11 @@ class Dataset:
         index = rows if isinstance(rows, slice) else np.asarray(rows)
         if not isinstance(index, slice) and index.size == 0:
             index = index.astype(np.intp)
-        return Dataset({n: v[index] for n, v in self.features.items()}, self.labels[index])
+        return Dataset(
+            {n: v[index] for n, v in self.features.items()},
+            self.labels[index],
+            {n: v[index] for n, v in self.beside.items()},
+        )
 
     def frame(self) -> "pandas.DataFrame":
         """The features of a table as a DataFrame (missing strings are NaN)."""
@@ -76,8 +85,11 @@ class Dataset:
                 import pyarrow.parquet as pq
 
                 columns = {name: to_arrow(values) for name, values in self.features.items()}
-                columns[_LABELS] = to_arrow(self.labels)
-                pq.write_table(pa.table(columns), partial / "rows.parquet", compression="zstd")
+                columns[LABELS] = to_arrow(self.labels)
+                table = pa.table(columns)
+                pq.write_table(
+                    table, partial / "rows.parquet", compression="zstd", row_group_size=ROW_GROUP
+                )
             else:
                 for position, values in enumerate(self.features.values()):
                     np.save(partial / f"feature-{position}.npy", values, allow_pickle=False)
@@ -85,12 +97,18 @@ class Dataset:
                 if labels.dtype == object:
                     labels = labels.astype(str)
                 np.save(partial / "labels.npy", labels, allow_pickle=False)
+            if self.beside:
+                import pyarrow as pa
+                import pyarrow.parquet as pq
+
+                kept = pa.table({name: to_arrow(values) for name, values in self.beside.items()})
+                pq.write_table(kept, partial / BESIDE, compression="zstd", row_group_size=ROW_GROUP)
             schema = {
                 "kind": "table" if self.is_table else "arrays",
                 "features": list(self.features),
                 "rows": len(self),
             }
-            (partial / _SCHEMA).write_text(json.dumps(schema, indent=2) + "\n")
+            (partial / SCHEMA).write_text(json.dumps(schema, indent=2) + "\n")
 
     @classmethod
     def load(cls, directory: str | Path) -> "Dataset":
@@ -100,20 +118,27 @@ class Dataset:
             InvalidInput: The directory was not written by `save`.
         """
         directory = Path(directory)
-        if not (directory / _SCHEMA).is_file():
+        if not (directory / SCHEMA).is_file():
             raise InvalidInput("is not a data set of trimgate (no dataset.json)", file=directory)
-        schema = json.loads((directory / _SCHEMA).read_text())
+        schema = json.loads((directory / SCHEMA).read_text())
+        beside: dict[str, Array] = {}
+        if (directory / BESIDE).is_file():
+            import pyarrow.parquet as pq
+
+            kept = pq.ParquetFile(directory / BESIDE).read()
+            beside = {name: to_numpy(kept[name]) for name in kept.column_names}
         if schema["kind"] == "table":
             import pyarrow.parquet as pq
 
             # read_table imports all of pyarrow.dataset
             table = pq.ParquetFile(directory / "rows.parquet").read()
             columns = {name: to_numpy(table[name]) for name in table.column_names}
-            labels = columns.pop(_LABELS)
-            return cls(columns, labels)
+            labels = columns.pop(LABELS)
+            return cls(columns, labels, beside)
         features: dict[str, Array] = {
             name: np.load(directory / f"feature-{position}.npy", mmap_mode="r")
             for position, name in enumerate(schema["features"])
         }
         labels = np.load(directory / "labels.npy")
-        return cls(features, labels.astype(object) if labels.dtype.kind == "U" else labels)
+        texts = labels.dtype.kind == "U"
+        return cls(features, labels.astype(object) if texts else labels, beside)

@@ -45,6 +45,7 @@ def load_splits(
     *,
     label: str,
     drop: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
     method: Method = "stratified",
     by: str | None = None,
     validation: float = 0.2,
@@ -59,6 +60,7 @@ def load_splits(
         files: One file to divide, or the train, validation and test files.
         label: The column (or array) to predict.
         drop: Columns that the model does not take.
+        keep: Columns that slices are made of; they may be among those of `drop`.
         method: How one file is divided; ignored for three files.
         by: The column that orders the rows of a temporal split.
         validation: Share of the rows.
@@ -74,13 +76,13 @@ def load_splits(
     """
     if isinstance(files, Path):
         columns = read_columns(files)
-        data = as_dataset(columns, label, drop, files)
+        data = as_dataset(columns, label, drop, files, keep)
         regression = regression(data) if callable(regression) else regression
         rows = _divide(columns, label, method, by, validation, test, seed, files, regression)
         parts = [data.take(index) for index in rows]
         origins = [files] * 3
     else:
-        parts = [as_dataset(read_columns(file), label, drop, file) for file in files]
+        parts = [as_dataset(read_columns(file), label, drop, file, keep) for file in files]
         origins = list(files)
         for part, origin in zip(parts[1:], origins[1:], strict=True):
             _same_columns(parts[0], part, origins[0], origin)
@@ -109,14 +111,25 @@ def halves(validation: Dataset) -> tuple[Dataset, Dataset]:
     Returns:
         The choosing half and the ranking half.
     """
-    labels = validation.labels
+    ranking = ranking_half(validation.labels)
+    if ranking.all():
+        return validation, validation
+    return validation.take(np.flatnonzero(~ranking)), validation.take(np.flatnonzero(ranking))
+
+
+def ranking_half(labels: Array) -> Array:
+    """Mask of the rows that rank candidates; all of them where they cannot be halved.
+
+    Args:
+        labels: `(rows,)` of the validation split.
+    """
     values = labels.astype(str) if labels.dtype == object else labels
     _, counts = np.unique(values, return_counts=True)
-    continuous = labels.dtype.kind == "f"
-    if len(validation) < 4 or (not continuous and counts.min() < 2):
-        return validation, validation
-    order = np.argsort(values, kind="stable")
-    return validation.take(np.sort(order[::2])), validation.take(np.sort(order[1::2]))
+    mask = np.zeros(len(labels), dtype=bool)
+    if len(labels) < 4 or (labels.dtype.kind != "f" and counts.min() < 2):
+        return ~mask
+    mask[np.argsort(values, kind="stable")[1::2]] = True
+    return mask
 
 
 def _divide(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from trimgate.judge._view import View, dot
+from trimgate.judge._view import Floats, View, dot
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -19,6 +19,7 @@ class Spec:
         kind: What it looks at: predicted labels, the order of the rows, or score values.
         bounded: Lies between 0 and 1.
         function: Computes it with the view's current weights.
+        needs: What has to be set: an operating point (binary models alone) or costs.
         reach: How far it may move when the given share of rows is as wrong as the worst row
             seen.
     """
@@ -29,6 +30,7 @@ class Spec:
     function: Callable[[View], float]
     regression: bool = False
     bounded: bool = True
+    needs: Literal["point", "costs"] | None = None
     reach: Callable[[View, float], float] = lambda view, share: share
 
 
@@ -51,6 +53,46 @@ def _f1(view: View) -> float:
         return float(2 * hits[1] / either[1]) if either[1] else 0.0
     there = either > 0  # a class that neither occurs nor is predicted does not count
     return float((2 * hits[there] / either[there]).mean())
+
+
+def _precision(view: View, *, decided: bool = False) -> float:
+    """Of no row that is called positive (or of the class), 0."""
+    matrix = view.confusion(decided=decided)
+    called = matrix.sum(axis=0)
+    shares = matrix.diagonal() / np.maximum(called, _TINY)
+    if len(view.classes) == 2:
+        return float(shares[1])
+    return float(shares[called + matrix.sum(axis=1) > 0].mean())
+
+
+def _recall(view: View, *, decided: bool = False) -> float:
+    matrix = view.confusion(decided=decided)
+    support = matrix.sum(axis=1)
+    if len(view.classes) == 2:
+        return float(matrix[1, 1] / support[1]) if support[1] else float("nan")
+    there = support > 0
+    return float((matrix.diagonal()[there] / support[there]).mean())
+
+
+def _f1_at_point(view: View) -> float:
+    matrix = view.confusion(decided=True)
+    either = matrix[1].sum() + matrix[:, 1].sum()
+    return float(2 * matrix[1, 1] / either) if either else 0.0
+
+
+def _cost(view: View) -> float:
+    """Mean cost per row of the decisions, at the operating point where there is one."""
+    return float((view.confusion(decided=True) * _costs(view)).sum()) / view.total
+
+
+def _costs(view: View) -> Floats:
+    if view.costs is None:
+        raise TypeError("a cost needs costs")
+    return view.costs
+
+
+def _cost_reach(view: View, share: float) -> float:
+    return share * float(np.ptp(_costs(view), axis=1).max())
 
 
 def _log_loss(view: View) -> float:
@@ -130,6 +172,24 @@ METRICS: dict[str, Spec] = {
         Spec("accuracy", "label", True, _accuracy),
         Spec("balanced_accuracy", "label", True, _balanced_accuracy),
         Spec("f1", "label", True, _f1),
+        Spec("precision", "label", True, _precision),
+        Spec("recall", "label", True, _recall),
+        Spec("f1_at_point", "label", True, _f1_at_point, needs="point"),
+        Spec(
+            "precision_at_point",
+            "label",
+            True,
+            lambda view: _precision(view, decided=True),
+            needs="point",
+        ),
+        Spec(
+            "recall_at_point",
+            "label",
+            True,
+            lambda view: _recall(view, decided=True),
+            needs="point",
+        ),
+        Spec("cost", "label", False, _cost, bounded=False, needs="costs", reach=_cost_reach),
         Spec("roc_auc", "rank", True, _roc_auc),
         Spec("average_precision", "rank", True, _average_precision),
         Spec("log_loss", "score", False, _log_loss, bounded=False, reach=_log_loss_reach),

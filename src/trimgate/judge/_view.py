@@ -1,5 +1,6 @@
 """Labels and scores of one model, prepared once so that a metric can be re-weighted quickly."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,9 @@ class View:
         scores: `(rows, classes)`, or `(rows,)` for regression.
         classes: The labels in the order of the columns; empty for regression.
         floor: Least probability that `log_loss` reckons with.
+        threshold: Score of the second of two classes from which a row counts as such; None for
+            the class with the highest score.
+        costs: By true class and predicted class; None where nobody asks for a cost.
 
     Raises:
         InvalidInput: See `trimgate.judge.metrics.compute`.
@@ -38,8 +42,11 @@ class View:
         classes: tuple[Any, ...],
         *,
         floor: float = COMMON_FLOOR,
+        threshold: float | None = None,
+        costs: tuple[tuple[float, ...], ...] | None = None,
     ) -> None:
         self.classes = classes
+        self.threshold = threshold
         self.scores = _checked_scores(labels, scores, classes)
         self.rows = len(labels)
         self._weights: Floats | None = None
@@ -53,6 +60,32 @@ class View:
         self.predicted: Array = self.scores.argmax(axis=1)
         self.class_counts = np.bincount(self.codes, minlength=len(classes))
         self._floor = floor
+        self.costs = None if costs is None else np.asarray(costs, dtype=np.float64)
+        if self.costs is not None and self.costs.shape != (len(classes), len(classes)):
+            raise InvalidInput(
+                f"the costs are for {len(self.costs)} classes, and the model has {len(classes)}",
+                key="evaluation.costs",
+            )
+
+    @property
+    def decided(self) -> Array:
+        """Predicted class codes: at the threshold where there is one."""
+        if self.threshold is None:
+            return self.predicted
+        return (self.scores[:, 1] >= self.threshold).astype(np.int64)
+
+    def subset(self, rows: Array) -> "View":
+        """The same for some of the rows."""
+        part = copy.copy(self)
+        part.scores = self.scores[rows]
+        part.rows = len(part.scores)
+        part._weights, part._static, part._weighted = None, {}, {}
+        if self.classes:
+            part.codes, part.predicted = self.codes[rows], self.predicted[rows]
+            part.class_counts = np.bincount(part.codes, minlength=len(self.classes))
+        else:
+            part.values, part.errors = self.values[rows], self.errors[rows]
+        return part
 
     def weigh(self, weights: Floats | None) -> None:
         """Sets the weight of each row; None for one each."""
@@ -70,15 +103,21 @@ class View:
             return float(values.mean())
         return dot(self._weights, values) / self.total
 
-    def confusion(self) -> Floats:
-        """`(classes, classes)` weights by true class (row) and predicted class (column)."""
-        if "confusion" not in self._weighted:
+    def confusion(self, *, decided: bool = False) -> Floats:
+        """`(classes, classes)` weights by true class (row) and predicted class (column).
+
+        Args:
+            decided: At the threshold, where there is one.
+        """
+        key = "confusion", decided and self.threshold is not None
+        if key not in self._weighted:
             size = len(self.classes)
-            if "cells" not in self._static:
-                self._static["cells"] = _Groups(self.codes * size + self.predicted, size * size)
-            cells: _Groups = self._static["cells"]
-            self._weighted["confusion"] = cells.sums(self._weights).reshape(size, size)
-        matrix: Floats = self._weighted["confusion"]
+            if key not in self._static:
+                predicted = self.decided if decided else self.predicted
+                self._static[key] = _Groups(self.codes * size + predicted, size * size)
+            cells: _Groups = self._static[key]
+            self._weighted[key] = cells.sums(self._weights).reshape(size, size)
+        matrix: Floats = self._weighted[key]
         return matrix
 
     def row_losses(self) -> Floats:

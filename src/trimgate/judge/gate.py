@@ -1,7 +1,8 @@
 """The gate: three outcomes for each rule, and no pass without evidence."""
 
 from trimgate.errors import InvalidInput
-from trimgate.judge import _evidence, _rules
+from trimgate.judge import _evidence, _guard, _rules
+from trimgate.judge._outcomes import failed as _failed
 from trimgate.judge.metrics import Task, check_metric
 from trimgate.judge.policy import GatePolicy, default_policy
 from trimgate.judge.records import Benchmark, Evaluation, Outcome, RuleResult, Served, Verdict
@@ -38,12 +39,16 @@ def gate(
     results = _evidence.problems(baseline, candidate, benchmark, served)
     if not policy.has_rules:
         why = "the policy has no rules, and without rules nothing passes"
-        results.append(_rules.failed("policy", why))
+        results.append(_failed("policy", why))
     if candidate is not None:
         results += _rules.metric_rules(policy, baseline, candidate)
     results += _rules.benchmark_rules(policy, benchmark)
+    results += _rules.load_rules(policy, benchmark, served)
     results += _rules.served_rules(policy, served)
-    return _verdict(results, baseline, candidate, name)
+    if candidate is not None:
+        results += _guard.guard_rules(policy, candidate, benchmark)
+    verdict = _verdict(results, baseline, candidate, name)
+    return verdict.model_copy(update={"policy": policy.model_dump(mode="json", exclude_none=True)})
 
 
 def check_policy(policy: GatePolicy, task: Task) -> None:
@@ -78,7 +83,7 @@ def keep_baseline(baseline: Evaluation, reason: str) -> Verdict:
         candidate=baseline.model,
         baseline=baseline.model,
         name="baseline",
-        rules=(_rules.failed("selection", reason),),
+        rules=(_failed("selection", reason),),
         summary=f"Keep the baseline: {reason}",
         keeps_baseline=True,
     )

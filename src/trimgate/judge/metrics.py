@@ -1,9 +1,11 @@
 """The quality metrics: plain NumPy, equal to scikit-learn's, and weighable for resampling.
 
-Names: `accuracy`, `balanced_accuracy`, `f1`, `log_loss`, `brier`, `roc_auc`, `average_precision`,
-`ece` for classifiers; `rmse`, `mae`, `r2` for regressors. In a binary task the second class is
-the positive one; with more classes `f1`, `roc_auc` (one against the rest) and
-`average_precision` are the plain mean over the classes.
+Names: `accuracy`, `balanced_accuracy`, `f1`, `precision`, `recall`, `log_loss`, `brier`, `roc_auc`,
+`average_precision`, `ece` and (with a cost matrix) `cost` for classifiers; `f1_at_point`,
+`precision_at_point` and `recall_at_point` for binary ones with an operating point; `rmse`, `mae`,
+`r2` for regressors. In a binary task the second class is the positive one; with more classes `f1`,
+`precision`, `recall`, `roc_auc` (one against the rest) and `average_precision` are the plain mean
+over the classes.
 """
 
 from collections.abc import Sequence
@@ -51,12 +53,25 @@ def spec(name: str) -> Spec:
 
 def names(task: Task | None = None) -> list[str]:
     """All metrics, or those that suit a task."""
-    return [n for n, s in METRICS.items() if task is None or (task == "regression") == s.regression]
+    return [n for n, s in METRICS.items() if task is None or _suits(s, task)]
 
 
-def default_metrics(task: Task) -> tuple[str, ...]:
-    """The metrics that an evaluation computes when none are asked for."""
-    return _LISTED[task]
+def _suits(known: Spec, task: Task) -> bool:
+    if known.needs == "point":
+        return task == "binary"
+    return (task == "regression") == known.regression
+
+
+def default_metrics(task: Task, *, point: bool = False, costs: bool = False) -> tuple[str, ...]:
+    """The metrics that an evaluation computes when none are asked for.
+
+    Args:
+        task: What the model does.
+        point: An operating point is set: those at it are computed too.
+        costs: Costs are set: so is their mean.
+    """
+    at_point = [n for n, s in METRICS.items() if s.needs == "point" and point and task == "binary"]
+    return (*_LISTED[task], *at_point, *(("cost",) if costs and task != "regression" else ()))
 
 
 def higher_is_better(name: str) -> bool:
@@ -125,11 +140,6 @@ def check_metric(name: str, task: Task, *, key: str = "metric") -> None:
         )
 
 
-def report_metrics(task: Task, primary: str, extra: Sequence[str] = ()) -> tuple[str, ...]:
-    """The metrics of a run's evaluations: the primary one, those the gate asks for, the usual."""
-    return tuple(dict.fromkeys([primary, *extra, *default_metrics(task)]))
-
-
 def check(known: Spec, view: View) -> None:
     """Refuses a metric that cannot be computed for these labels.
 
@@ -139,6 +149,18 @@ def check(known: Spec, view: View) -> None:
     if known.regression == bool(view.classes):
         task = "a classifier" if view.classes else "a regressor"
         raise InvalidInput(f"the metric {known.name} is not for {task}", key="metric")
+    if known.needs == "point" and view.threshold is None:
+        raise InvalidInput(
+            f"the metric {known.name} needs an operating point of a binary model",
+            key="metric",
+            mend="set evaluation.operating_point",
+        )
+    if known.needs == "costs" and view.costs is None:
+        raise InvalidInput("the metric cost needs costs", key="metric", mend="set evaluation.costs")
+    if known.name.startswith("recall") and len(view.classes) == 2 and view.class_counts[1] == 0:
+        raise InvalidInput(
+            f"the metric {known.name} needs rows of the class {view.classes[1]!r}", key="labels"
+        )
     if known.kind == "rank" and view.class_counts.min() == 0:
         absent = view.classes[int(view.class_counts.argmin())]
         raise InvalidInput(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,22 +53,56 @@ def save_predictions(
         classes: `ModelInfo.labels`; empty for regression.
         rows: Positions of the rows; counted from 0 by default.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    labels = np.asarray(labels)
+    with PredictionsWriter(path, classes) as writer:
+        writer.add(labels, scores, rows)
 
-    path, labels = Path(path), np.asarray(labels)
-    positions = np.arange(len(labels)) if rows is None else np.asarray(rows)
-    columns = {"row": to_arrow(positions.astype(np.int64)), "label": to_arrow(labels)}
-    if classes:
-        columns["predicted"] = to_arrow(np.asarray(classes)[scores.argmax(axis=1)])
-        columns |= {f"score_{c}": to_arrow(scores[:, c]) for c in range(len(classes))}
-    else:
-        columns |= {"predicted": to_arrow(scores), "score_0": to_arrow(scores)}
-    meta = json.dumps({"classes": list(classes)}).encode()
-    table = pa.table(columns).replace_schema_metadata({_META: meta})
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial, compression="zstd")
-    partial.replace(path)
+
+class PredictionsWriter:
+    """Writes predictions batch by batch; the file is there when the last one is written.
+
+    Args:
+        path: The file to write.
+        classes: `ModelInfo.labels`; empty for regression.
+    """
+
+    def __init__(self, path: str | Path, classes: Sequence[Any]) -> None:
+        self._path, self._classes = Path(path), list(classes)
+        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._writer: Any = None
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        if kind is None:
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+    def add(self, labels: Array, scores: Array, rows: Sequence[int] | Array | None = None) -> None:
+        """Writes the next rows; see `save_predictions`."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        first = self._rows
+        positions = np.arange(first, first + len(labels)) if rows is None else np.asarray(rows)
+        columns = {"row": to_arrow(positions.astype(np.int64)), "label": to_arrow(labels)}
+        if self._classes:
+            columns["predicted"] = to_arrow(np.asarray(self._classes)[scores.argmax(axis=1)])
+            columns |= {f"score_{c}": to_arrow(scores[:, c]) for c in range(len(self._classes))}
+        else:
+            columns |= {"predicted": to_arrow(scores), "score_0": to_arrow(scores)}
+        table = pa.table(columns)
+        if self._writer is None:
+            meta = json.dumps({"classes": self._classes}).encode()
+            schema = table.schema.with_metadata({_META: meta})
+            self._writer = pq.ParquetWriter(self._partial, schema, compression="zstd")
+        self._writer.write_table(table.cast(self._writer.schema))
+        self._rows += len(labels)
 
 
 def load_predictions(path: str | Path) -> Predictions:

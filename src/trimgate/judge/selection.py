@@ -194,6 +194,9 @@ def _refusal(
         worse = -seen if higher_is_better(metric) else seen
         if not worse <= margin:
             return f"{metric} is {worse:.4g} worse on validation, beyond the margin of {margin:.4g}"
+    for result in _rules.metric_rules(policy, None, evaluation):
+        if result.outcome == "fail" and result.rule.startswith("slices.max_drop["):
+            return f"{result.rule}: {result.reason}"
     for result in _rules.benchmark_rules(policy, benchmark):
         if result.outcome != "pass":
             return f"{result.rule}: {result.reason}"

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
 
-from trimgate.data.dataset import Dataset
+from trimgate.data.dataset import Array, Dataset
 from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.judge import records
 from trimgate.judge.objective import goal
-from trimgate.models.directory import read, writing
+from trimgate.judge.settings import EvaluationSettings
+from trimgate.models.directory import ModelInfo, read, writing
 from trimgate.targets import Target
 from trimgate.tasks._common import (
     CANDIDATES,
@@ -31,7 +32,9 @@ from trimgate.tasks._common import (
 )
 
 if TYPE_CHECKING:
+    from trimgate.judge.evaluation import Threshold
     from trimgate.report import Examples
+    from trimgate.runtimes import Session
 
 _log = logging.getLogger("trimgate.tasks")
 
@@ -47,6 +50,8 @@ def evaluate(
     name: str,
     metric: str,
     baseline: str | None,
+    chosen_on: str | None,
+    settings: Mapping[str, Any],
     confidence: float,
     extra_metrics: Sequence[str],
     seed: int,
@@ -57,54 +62,129 @@ def evaluate(
         Every metric's value, for the Kubeflow UI.
     """
     from trimgate import runtimes
-    from trimgate.data import digest, halves
-    from trimgate.judge.evaluation import evaluate
+    from trimgate.data import halves
+    from trimgate.data.stream import row_count
+    from trimgate.judge.evaluation import Threshold
     from trimgate.judge.metrics import default_metrics
-    from trimgate.judge.predictions import load_predictions, save_predictions
+    from trimgate.judge.predictions import save_predictions
+    from trimgate.tasks._streaming import evaluate_stream
 
     start()
     if refusal(model):
         shutil.copytree(model, out, dirs_exist_ok=True)
         return {}
     info = read(model)
-    data = Dataset.load(rows)
-    if split == "validation":
-        data = halves(data)[1]
-    session = runtimes.load(Path(model))
-    try:
-        scores = runtimes.predict(session, data)
-    finally:
-        session.close()
-    before = first = None
-    if baseline is not None:
-        first = records.load(records.Evaluation, Path(baseline) / EVALUATION)
-        if first.data != digest(data):
-            raise InvalidInput("was made on other rows than the candidate's", file=baseline)
-        if first.model != info.digest:
-            before = load_predictions(Path(baseline) / PREDICTIONS).scores
-    record = evaluate(
-        data.labels,
-        scores,
-        info.labels,
-        name=name,
-        model=info.digest,
-        split=TypeAdapter(Split).validate_python(split),
-        data=digest(data),
-        task=info.task,
-        primary=metric,
-        metrics=tuple(dict.fromkeys((*default_metrics(info.task), *extra_metrics))),
-        baseline_scores=before,
-        baseline_model=first.model if first and before is not None else None,
-        confidence=confidence,
-        seed=int(seed),
+    given = EvaluationSettings.model_validate(dict(settings))
+    part = TypeAdapter(Split).validate_python(split)
+    first = None if baseline is None else read_evaluation(baseline)
+    beside = baseline if first is not None and first.model != info.digest else None
+    point = first.operating_point if first else None
+    usual = default_metrics(
+        info.task,
+        point=given.operating_point is not None and chosen_on is not None,
+        costs=given.costs is not None,
     )
+    common: dict[str, Any] = {
+        "split": part,
+        "name": name,
+        "primary": metric,
+        "metrics": tuple(dict.fromkeys((*usual, *extra_metrics))),
+        "baseline_threshold": Threshold(point.threshold, point.rule, point.chosen_on)
+        if point
+        else None,
+        "confidence": confidence,
+        "seed": int(seed),
+    }
     with writing(out) as partial:
-        save_predictions(partial / PREDICTIONS, data.labels, scores, info.labels)
+        session = runtimes.load(Path(model))
+        try:
+            threshold = _threshold(session, chosen_on, given)
+            if row_count(rows) > given.stream_rows:
+                record = evaluate_stream(
+                    session,
+                    rows,
+                    partial,
+                    first=first,
+                    baseline=beside,
+                    threshold=threshold,
+                    settings=given,
+                    **common,
+                )
+            else:
+                data = Dataset.load(rows)
+                if split == "validation":
+                    data = halves(data)[1]
+                scores = runtimes.predict(session, data)
+                record = _evaluate(
+                    data, scores, info, given, first, beside, threshold=threshold, **common
+                )
+                save_predictions(partial / PREDICTIONS, data.labels, scores, info.labels)
+        finally:
+            session.close()
         record = record.model_copy(update={"predictions": PREDICTIONS})
         records.save(record, partial / EVALUATION)
     observed = {m.name: m.interval.value for m in record.metrics.values()}
-    _log.info("%s: %s = %.4g on %d %s rows", name, metric, observed[metric], len(data), split)
+    _log.info("%s: %s = %.4g on %d %s rows", name, metric, observed[metric], record.rows, split)
     return observed
+
+
+def _threshold(
+    session: "Session", chosen_on: str | None, settings: EvaluationSettings
+) -> "Threshold | None":
+    """Chosen on the validation rows that guide techniques, which no metric is read from."""
+    from trimgate import runtimes
+    from trimgate.data import halves
+    from trimgate.judge.evaluation import choose_threshold
+
+    if settings.operating_point is None or chosen_on is None:
+        return None
+    guide = halves(Dataset.load(chosen_on))[0]
+    return choose_threshold(
+        guide.labels,
+        runtimes.predict(session, guide),
+        session.info.labels,
+        settings.operating_point,
+        settings.matrix(),
+    )
+
+
+def _evaluate(
+    data: Dataset,
+    scores: Array,
+    info: ModelInfo,
+    settings: EvaluationSettings,
+    first: records.Evaluation | None,
+    baseline: str | None,
+    **common: Any,
+) -> records.Evaluation:
+    """Judges rows that memory holds."""
+    from trimgate.data import digest
+    from trimgate.judge.evaluation import evaluate
+    from trimgate.judge.predictions import load_predictions
+    from trimgate.judge.slices import slice_rows
+
+    if first is not None and first.data != digest(data):
+        raise InvalidInput("was made on other rows than the candidate's", file=baseline)
+    before = None if baseline is None else load_predictions(Path(baseline) / PREDICTIONS).scores
+    return evaluate(
+        data.labels,
+        scores,
+        info.labels,
+        model=info.digest,
+        data=digest(data),
+        task=info.task,
+        baseline_scores=before,
+        baseline_model=first.model if first is not None and before is not None else None,
+        costs=settings.matrix(),
+        slices=slice_rows(
+            settings.slices,
+            {**data.features, **data.beside},
+            scores if before is None else before,
+        ),
+        min_rows=settings.min_rows,
+        min_class_rows=settings.min_class_rows,
+        **common,
+    )
 
 
 def benchmark(
@@ -158,7 +238,10 @@ def benchmark(
         uri=uri,
         model=info.digest,
         steps=info.recipe,
-        evaluation=records.load(records.Evaluation, Path(evaluation) / EVALUATION),
+        # what only a card draws would be too much for a parameter
+        evaluation=records.load(records.Evaluation, Path(evaluation) / EVALUATION).model_copy(
+            update={"curves": (), "calibration": None, "confusion": None}
+        ),
         benchmark=record,
     )
     observed: dict[str, float] = {

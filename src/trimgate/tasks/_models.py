@@ -55,6 +55,7 @@ def load_data(
     paths = [Path(file) for file in files]
     check_unchanged(files_digest(paths) if source_digest else "", source_digest, paths[0])
     options["drop"] = tuple(options["drop"])
+    options["keep"] = tuple(options["keep"])
     options["by"] = options["by"] or None
     options["seed"] = int(options["seed"])
     where = paths[0] if len(paths) == 1 else (paths[0], paths[1], paths[2])
