@@ -23,6 +23,7 @@ from trimgate.ops.git import (
     check_access,
     init_local,
 )
+from trimgate.ops.kserve import validate
 from trimgate.ops.release import (
     ReleasedModel,
     promote_canary,
@@ -84,6 +85,8 @@ def test_the_scaffold_builds(remote, tmp_path):
         )  # fmt: skip
         found = [d for d in yaml.safe_load_all(built.stdout) if d]
         assert len(found) == services
+        for service in found:
+            validate(service)
     assert git(remote, "log", "--format=%s", "main").splitlines() == [
         "Promote a", "Add fraud for staging, production",
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import yaml
 
 from trimgate.ops._yaml_edit import rewrite
 from trimgate.ops.git._repository import Change, ConfigRepository
-from trimgate.ops.release import MODE_ANNOTATION, Mode, Release, release_path, write
+from trimgate.ops.release import Mode, Release, release_path, write
 
 _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
@@ -28,8 +28,8 @@ def add_to_repository(
         name: The model's name.
         environments: The environments, such as `staging` and `production`.
         mode: KServe's deployment mode.
-        service: The InferenceService without a model's URI; the smallest that is valid when left
-            out.
+        service: The InferenceService without a model's URI; `trimgate.ops.kserve.base_service`'s
+            own when left out.
         namespaces: Namespace of an environment, where the overlay is to set one.
 
     Returns:
@@ -60,14 +60,10 @@ def add_model(
     namespaces: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """A model's files by path: base and overlays, with nothing released yet."""
-    service = service or {
-        "apiVersion": "serving.kserve.io/v1beta1",
-        "kind": "InferenceService",
-        "metadata": {"name": name, "annotations": {MODE_ANNOTATION: mode}},
-        "spec": {
-            "predictor": {"model": {"modelFormat": {"name": "onnx"}, "protocolVersion": "v2"}}
-        },
-    }
+    if service is None:
+        from trimgate.ops.kserve import Serving, base_service
+
+        service = base_service(name, Serving(mode=mode))
     files = {
         f"base/{name}/inferenceservice.yaml": _dump(service),
         f"base/{name}/kustomization.yaml": _dump(
