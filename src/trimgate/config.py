@@ -355,9 +355,19 @@ class RolloutSection(RolloutPolicy):
     Attributes:
         environment: The pipeline begins a canary there once the model is released to the first
             environment, and watches it. Left out, only `trimgate rollout` does.
+        namespace: Of the InferenceService; left out, the models are served on this machine.
+        prometheus: URL of the Prometheus that scrapes the model servers.
     """
 
     environment: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    prometheus: str | None = Field(default=None, pattern=r"^https?://[^@\s]+$")
+
+    @model_validator(mode="after")
+    def _on_a_cluster(self) -> "RolloutSection":
+        if (self.namespace is None) != (self.prometheus is None):
+            raise ValueError("`namespace` and `prometheus` go together")
+        return self
 
 
 class Config(Section):

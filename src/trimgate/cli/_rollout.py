@@ -96,6 +96,7 @@ def _opened(
         releases_of(config.promote).open() as repository,
         platform_of(
             config.promote,
+            config.rollout,
             name=arguments.name,
             environment=arguments.environment,
             rows=_rows(arguments.rows, config),

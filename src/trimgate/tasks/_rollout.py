@@ -75,7 +75,7 @@ def watch_rollout(
         return "nothing"
     with (
         platform_of(
-            promote, name=name, environment=environment, rows=Dataset.load(rows),
+            promote, section, name=name, environment=environment, rows=Dataset.load(rows),
             threads=threads,
         ) as platform,
         releases_of(promote).open() as repository,
@@ -132,6 +132,7 @@ def local_platform_state(promote: PromoteSection, name: str, environment: str) -
 @contextlib.contextmanager
 def platform_of(
     promote: PromoteSection,
+    section: RolloutSection,
     *,
     name: str,
     environment: str,
@@ -139,10 +140,11 @@ def platform_of(
     threads: int = 1,
     url: str | None = None,
 ) -> Iterator["Platform"]:
-    """What serves the releases on this machine.
+    """What serves the releases: KServe where `section` names a namespace, else this machine.
 
     Args:
         promote: Where models and releases are kept.
+        section: The namespace, and Prometheus.
         name: The model's name.
         environment: The environment.
         rows: Rows for the golden inputs.
@@ -154,6 +156,20 @@ def platform_of(
 
     with tempfile.TemporaryDirectory(prefix="trimgate-models-") as cache:
         golden = GoldenCheck(ModelFolders(Path(cache), promote.mounts), rows, threads=threads)
+        if section.namespace is not None:
+            from trimgate.ops.kserve import Cluster
+            from trimgate.ops.rollout.kserve import KServePlatform
+            from trimgate.ops.rollout.prometheus import Prometheus
+
+            cluster = Cluster.connect(section.namespace)
+            yield KServePlatform(
+                lambda: cluster.get("InferenceService", name),
+                Prometheus(section.prometheus or ""),
+                golden,
+                namespace=section.namespace,
+                rows=rows,
+            )
+            return
 
         def address() -> str | None:
             if url is not None:

@@ -14,7 +14,7 @@ def models(tmp_path_factory):
     found = {"stable": classifier(folder / "stable")}
     plant = load_example(EXAMPLE).plant
     for kind in ("same", "wrong", "slow", "failing"):
-        plant(found["stable"], folder / kind, kind)
+        plant(found["stable"], folder / kind, kind, slow=400)
         found[kind] = folder / kind
     return found
 
