@@ -100,7 +100,7 @@ def compare_runs(cards: Iterable[CardInput]) -> list[RunLine]:
 
 def comparison_view(cards: Iterable[CardInput]) -> dict[str, Any]:
     """What the page of a comparison shows: for each model and metric a table and the trends."""
-    groups = []
+    groups: list[dict[str, Any]] = []
     for title, lines in _groups(compare_runs(cards)):
         groups.append(
             {
@@ -153,7 +153,8 @@ def comparison_json(cards: Iterable[CardInput]) -> str:
 
 def _line(card: CardInput) -> RunLine:
     test, before = card.winner_test, card.baseline_test
-    metric = (before or test).primary if before or test else card.selection.metric
+    known = before or test
+    metric = known.primary if known else card.selection.metric
     kept = card.status == "baseline"
     benchmark = None if kept else card.benchmark
     first = benchmark.batches[0] if benchmark and benchmark.batches else None

@@ -73,7 +73,7 @@ def lineage_graph(card: CardInput) -> dict[str, Any] | None:
 def _recipes(card: CardInput) -> list[tuple[Sequence[dict[str, Any]], str, str, str]]:
     """Steps, name, detail and kind of every recipe, the best first, refused ones last."""
     by_name = {c.name: c for c in card.candidates}
-    found = []
+    found: list[tuple[Sequence[dict[str, Any]], str, str, str]] = []
     for ranked in sorted(card.selection.ranking, key=lambda r: r.rank):
         candidate = by_name.get(ranked.name)
         if not ranked.steps or (candidate and candidate.refusal):

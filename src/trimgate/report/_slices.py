@@ -134,7 +134,8 @@ def _at(interval: Interval | None, level: float | None) -> Interval | None:
     """The interval at the level that the gate looked at, where the record holds it."""
     if interval is None or level is None:
         return interval
-    held = any(abs(o.confidence - level) < 1e-9 for o in (interval, *interval.others))
+    levels = (interval.confidence, *(other.confidence for other in interval.others))
+    held = any(abs(known - level) < 1e-9 for known in levels)
     return interval.at(level) if held else interval
 
 
