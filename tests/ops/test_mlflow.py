@@ -122,7 +122,8 @@ def test_only_what_passed(server, tmp_path):
         set_champion("none", "1", tracking_uri=server.url)
     client = MlflowClient(tracking_uri=server.url)
     client.create_registered_model("foreign")
-    client.create_model_version("foreign", source="mlflow-artifacts:/x")
+    run = client.create_run("0").info
+    client.create_model_version("foreign", f"{run.artifact_uri}/model", run_id=run.run_id)
     with pytest.raises(InvalidInput, match="not registered by trimgate"):
         resolve("models:/foreign/1", tracking_uri=server.url)
 
