@@ -1,7 +1,8 @@
 """From a trained model to a gated, released winner.
 
 check inputs → baseline → per recipe: technique steps, quality and speed on validation → select →
-the winner in the real server and on the test split → gate → card → MLflow → promote or reject.
+the winner in the real server and on the test split → gate → card → MLflow → sign, publish and
+promote, or reject.
 
 The recipes are unrolled into a static graph in which shared beginnings stand once.
 """
@@ -16,6 +17,7 @@ from trimgate.components.data_processing.load_data import load_data
 from trimgate.components.data_processing.sample import sample
 from trimgate.components.deployment.check_serving import check_serving
 from trimgate.components.deployment.promote import promote
+from trimgate.components.deployment.publish import publish
 from trimgate.components.deployment.register import register
 from trimgate.components.deployment.reject import reject
 from trimgate.components.deployment.watch_rollout import watch_rollout
@@ -331,6 +333,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
         last = card
         registered: dict[str, Any] = {}
         if config.mlflow.enabled:
+            registered_model = config.mlflow.registered_model or config.name
             last = settle(
                 register(
                     files=card.outputs["files"],
@@ -338,33 +341,43 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                     verdict=verdict,
                     tracking_uri=mlflow_tracking_uri,
                     experiment=config.mlflow.experiment,
-                    registered_model=config.mlflow.registered_model or config.name,
+                    registered_model=registered_model,
                 ),
                 "record in MLflow",
                 cache=False,
             )
             registered = {
                 "version": last.output,
-                "registered_model": config.mlflow.registered_model or config.name,
+                "registered_model": registered_model,
                 "tracking_uri": mlflow_tracking_uri,
             }
+        settings = config.promote.model_dump(mode="json", exclude={"store"}, exclude_none=True)
         with dsl.If(verdict == "pass", name="passed"):
+            published = settle(
+                publish(
+                    winner=winner,
+                    files=card.outputs["files"],
+                    store=store,
+                    settings=settings,
+                    **registered,
+                ),
+                "sign and publish",
+                cache=False,
+            )
             promoted = settle(
                 promote(
-                    winner=winner,
+                    uri=published.output,
                     files=card.outputs["files"],
                     name=config.name,
                     verdict=verdict,
                     store=store,
                     environment=config.promote.first,
-                    settings=config.promote.model_dump(
-                        mode="json", exclude={"store"}, exclude_none=True
-                    ),
-                    **registered,
+                    settings=settings,
+                    **({"version": last.output} if config.mlflow.enabled else {}),
                 ),
                 "promote",
                 cache=False,
-            ).after(last)
+            )
             if config.rollout.environment is not None:
                 settle(
                     watch_rollout(
@@ -373,9 +386,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                         source=config.promote.first,
                         store=store,
                         target=target,
-                        settings=config.promote.model_dump(
-                            mode="json", exclude={"store"}, exclude_none=True
-                        ),
+                        settings=settings,
                         policy=config.rollout.model_dump(mode="json", exclude_none=True),
                     ),
                     "roll out",

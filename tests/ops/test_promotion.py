@@ -33,15 +33,26 @@ def finished(folder: Path, run: str, weight: float) -> Path:
 def release(folder: Path, run: str, version: str = "") -> str:
     """What the pipeline's last task does."""
     section = load_config(folder / "optimize.yaml").promote
-    return tasks.promote(
+    files = str(folder / "trimgate-runs" / run)
+    settings = section.model_dump(mode="json", exclude={"store"}, exclude_none=True)
+    uri = tasks.publish(
         str(folder / "winners" / run),
-        str(folder / "trimgate-runs" / run),
+        files,
+        store=section.store,
+        settings=settings,
+        version="",
+        tracking_uri="",
+        registered_model="",
+    )
+    return tasks.promote(
+        uri,
+        files,
         name="fraud",
         verdict="pass",
         version=version,
         store=section.store,
         environment="staging",
-        settings=section.model_dump(mode="json", exclude={"store"}, exclude_none=True),
+        settings=settings,
     )
 
 

@@ -1,11 +1,11 @@
-"""Releases a winner that passed the gate."""
+"""Releases a published model."""
 
 from kfp import dsl
 
 
 @dsl.component(base_image="trimgate/python-core:0.1.0", install_kfp_package=False)
 def promote(
-    winner: dsl.Input[dsl.Model],
+    uri: str,
     files: dsl.Input[dsl.Artifact],
     name: str,
     verdict: str,
@@ -13,13 +13,11 @@ def promote(
     environment: str,
     settings: dict,
     version: str = "",
-    registered_model: str = "",
-    tracking_uri: str = "",
 ) -> str:
-    """Publishes the winner and releases it to an environment by a commit.
+    """Verifies a published model and releases it to an environment by a commit.
 
     Args:
-        winner: The winner's model directory.
+        uri: The published model's immutable URI.
         files: The card's files; the card is the text of a pull request.
         name: The model's name.
         verdict: The gate's outcome; only `pass` is promoted.
@@ -28,22 +26,18 @@ def promote(
         settings: The section `promote` of the config. Without a repository releases are recorded
             in the store's folder; a token comes from the variable TRIMGATE_GIT_TOKEN.
         version: The model's version in MLflow.
-        registered_model: The model's name in MLflow.
-        tracking_uri: Where MLflow learns the version's URI.
 
     Returns:
-        The published model's immutable URI.
+        The URI.
     """
     from trimgate import tasks
 
     return tasks.promote(
-        winner.path,
+        uri,
         files.path,
         name=name,
         verdict=verdict,
         version=version,
-        registered_model=registered_model,
-        tracking_uri=tracking_uri,
         store=store,
         environment=environment,
         settings=settings,

@@ -20,9 +20,10 @@ from trimgate.cli._show import show_result
 from trimgate.config import Config, is_remote, load_config
 from trimgate.errors import InvalidInput
 from trimgate.ops.promotion import check_releases
+from trimgate.ops.publish import check_settings
 from trimgate.plan import Plan
 from trimgate.runtimes import missing_device
-from trimgate.tasks import releases_of
+from trimgate.tasks import releases_of, store_of, trust_of
 
 if TYPE_CHECKING:
     from trimgate.ops.kfp_local import LocalRun
@@ -108,6 +109,9 @@ def _check_places(config: Config, root: Path, arguments: argparse.Namespace) -> 
             "serves from a folder of this machine", key="--serve",
             mend="leave it out; the cluster serves what is in the store",
         )  # fmt: skip
+    check_settings(
+        store_of(config.promote), trust=trust_of(config.promote), mounts=config.promote.mounts
+    )
     check_releases(releases_of(config.promote), config.name, config.promote.first)
     uri = config.mlflow.tracking_uri
     if config.mlflow.enabled and uri.startswith("sqlite:///"):

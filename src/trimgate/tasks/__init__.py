@@ -11,6 +11,7 @@ from trimgate.tasks._kubeflow import log_classification
 from trimgate.tasks._models import apply_technique, describe_model, import_model, load_data
 from trimgate.tasks._release import (
     promote,
+    publish,
     register,
     reject,
     releases_of,
@@ -44,6 +45,7 @@ __all__ = [
     "log_metrics",
     "platform_of",
     "promote",
+    "publish",
     "register",
     "reject",
     "releases_of",

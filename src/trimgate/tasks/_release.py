@@ -44,8 +44,52 @@ def register(
     return version
 
 
-def promote(
+def publish(
     winner: str,
+    files: str,
+    *,
+    store: str,
+    settings: Mapping[str, Any],
+    version: str,
+    tracking_uri: str,
+    registered_model: str,
+) -> str:
+    """Scans, describes, signs and stores the winner.
+
+    Args:
+        winner: The winner's model directory.
+        files: Folder with the card's record.
+        store: Where models are kept.
+        settings: The section `promote` of the config.
+        version: The model's version in MLflow, which is told the URI; or an empty text.
+        tracking_uri: Where MLflow records.
+        registered_model: Name in the registry.
+
+    Returns:
+        The published model's immutable URI.
+
+    Raises:
+        InvalidInput: The run did not pass, or the model or a setting is not right.
+        TrimgateError: Store or registry did not take it.
+    """
+    from trimgate.ops.publish import publish
+    from trimgate.report import CardInput
+
+    start()
+    section = PromoteSection.model_validate({**settings, "store": store})
+    card = CardInput.model_validate_json((Path(files) / "card.json").read_bytes())
+    trust = trust_of(section)
+    uri = publish(winner, card, store_of(section), trust=trust, mounts=section.mounts)
+    if version:
+        from trimgate.ops.mlflow import record_published
+
+        record_published(registered_model, version, uri, tracking_uri=tracking_uri)
+    _log.info("published %s", uri)
+    return uri
+
+
+def promote(
+    uri: str,
     files: str,
     *,
     name: str,
@@ -54,13 +98,11 @@ def promote(
     store: str,
     environment: str,
     settings: Mapping[str, Any],
-    registered_model: str = "",
-    tracking_uri: str = "",
 ) -> str:
-    """Publishes the winner and releases it to an environment.
+    """Verifies a published model and releases it to an environment.
 
     Args:
-        winner: The winner's model directory.
+        uri: Its immutable URI.
         files: Folder with the card's record.
         name: The model's name.
         verdict: The gate's outcome; only `pass` is promoted.
@@ -68,19 +110,16 @@ def promote(
         store: Where models are kept.
         environment: Where it is released; `settings` went through maps, which have no order.
         settings: The section `promote` of the config.
-        registered_model: The model's name in MLflow.
-        tracking_uri: Where MLflow learns under which URI the version is published.
 
     Returns:
-        The published model's immutable URI.
+        The URI.
 
     Raises:
         InvalidInput: The verdict is not `pass`, or the model or a setting is not right.
         TrimgateError: Store, repository or forge did not take it; nothing was released.
     """
-    from trimgate.ops.mlflow import record_published
     from trimgate.ops.promotion import promote
-    from trimgate.ops.publish import check, publish
+    from trimgate.ops.publish import check
     from trimgate.ops.release import ReleasedModel
     from trimgate.report import CardInput, pull_request_markdown
 
@@ -92,11 +131,7 @@ def promote(
     section = PromoteSection.model_validate({**settings, "store": store})
     card = CardInput.model_validate_json((Path(files) / "card.json").read_bytes())
     trust = trust_of(section)
-    uri = publish(winner, card, store_of(section), trust=trust, mounts=section.mounts)
     found = check(uri, trust=trust, mounts=section.mounts)
-    _log.info("published %s", uri)
-    if version and tracking_uri:
-        record_published(registered_model, version, uri, tracking_uri=tracking_uri)
     model = ReleasedModel(
         storage_uri=uri,
         digest=found.digest,

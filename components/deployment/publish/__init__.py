@@ -1,0 +1,5 @@
+"""The component `publish`."""
+
+from .component import publish
+
+__all__ = ["publish"]
