@@ -60,6 +60,8 @@ def columns(
             while held.num_rows >= size:
                 yield _numpy(held.slice(0, size))
                 held = held.slice(size)
+            if not held.num_rows:
+                held = None  # an empty slice would keep the rows that it was cut from
     if held is not None and held.num_rows:
         yield _numpy(held)
 
