@@ -5,7 +5,7 @@ from trimgate.judge._outcomes import below, failed, more, negated, result
 from trimgate.judge._rows import rows_for_accuracy, rows_for_interval
 from trimgate.judge.metrics import higher_is_better
 from trimgate.judge.policy import SliceRule
-from trimgate.judge.records import Evaluation, RuleResult, Slice
+from trimgate.judge.records import Evaluation, Outcome, RuleResult, Slice
 
 _SHOWN = 10
 
@@ -45,7 +45,7 @@ def slice_rules(rule: SliceRule, candidate: Evaluation, confidence: float) -> li
     if not bad:
         told += f"; the worst, {worst.rule.partition('[')[2][:-1]}: {worst.reason}"
     outcomes = {line.outcome for line in lines}
-    outcome = "fail" if "fail" in outcomes else "inconclusive" if bad else "pass"
+    outcome: Outcome = "fail" if "fail" in outcomes else "inconclusive" if bad else "pass"
     return [*results, result(name, outcome, worst.observed, worst.limit, told)]
 
 

@@ -129,7 +129,8 @@ class Tally(View):
         octave = np.clip(-np.log2(np.maximum(2 * nearer, 2.0**-_OCTAVES)), 0, _OCTAVES - 1e-9)
         away = (octave * (1 << detail)).astype(np.int64)
         half = self._bins // 2
-        return np.where(scores >= 0.5, half - 1 - away, half + away)
+        place: Array = np.where(scores >= 0.5, half - 1 - away, half + away)
+        return place
 
     def weigh(self, weights: Floats | None) -> None:
         """Sets how often each block counts; None for once."""

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -115,7 +116,7 @@ def _values(name: str, values: Array, bands: int) -> Iterator[SlicePlan]:
                 f"{name} = {value}",
                 "column",
                 name,
-                lambda v, value=value: (_comparable(v) == value) & ~_missing(v),
+                partial(_equal, value),
             )
         if len(known) > MOST_VALUES:
             yield SlicePlan(
@@ -156,13 +157,22 @@ def _bands(
             label,
             kind,
             None if kind == "score_band" else name,
-            lambda v, low=low, high=high, first=first, last=last: _between(
-                _as_times(v) if times else v, low, high, first, last
-            ),
+            partial(_between, low, high, first, last, times),
         )
 
 
-def _between(values: Array, low: Any, high: Any, first: bool, last: bool) -> Array:
+def _equal(value: Any, values: Array) -> Array:
+    found: Array = (_comparable(values) == value) & ~_missing(values)
+    return found
+
+
+def _begins(start: Any, unit: str, values: Array) -> Array:
+    found: Array = _as_times(values).astype(f"datetime64[{unit}]") == start
+    return found
+
+
+def _between(low: Any, high: Any, first: bool, last: bool, times: bool, values: Array) -> Array:
+    values = _as_times(values) if times else values
     above = ~_missing(values) if first else values >= low
     return above & (True if last else values < high)
 
@@ -206,7 +216,7 @@ def _windows(name: str, values: Array, windows: str | int) -> Iterator[SlicePlan
             f"week of {start.astype('datetime64[D]')}" if unit == "W" else str(start),
             "time_window",
             name,
-            lambda v, start=start: _as_times(v).astype(f"datetime64[{unit}]") == start,
+            partial(_begins, start, unit),
         )
 
 

@@ -21,7 +21,7 @@ from trimgate.judge._intervals import CONFIDENCES, SAME_VALUE, count_flips, coun
 from trimgate.judge._metrics import METRICS, Spec
 from trimgate.judge._points import Costs, Threshold
 from trimgate.judge._tally import Tally
-from trimgate.judge._view import View
+from trimgate.judge._view import ECE_BINS, View
 from trimgate.judge.metrics import Task, check_metric, default_metrics, spec
 from trimgate.judge.records import (
     Calibration,
@@ -108,7 +108,7 @@ class StreamJudge:
             for _ in self._plans
         ]
         self._changes = [_Changes() for _ in range(1 + len(self._plans))]
-        self._shown = np.zeros((3, _describe.ECE_BINS))
+        self._shown = np.zeros((3, ECE_BINS))
         self.rows = 0
 
     def _tally(self, side: int, detail: int | None) -> Tally:
@@ -166,7 +166,7 @@ class StreamJudge:
             scores, right = view.scores[:, 1], view.codes == 1
         else:
             scores, right = view.scores.max(axis=1), view.predicted == view.codes
-        size = _describe.ECE_BINS
+        size = ECE_BINS
         bins = np.clip((scores * size).astype(np.int64), 0, size - 1)
         for row, weights in enumerate((None, scores, right)):
             self._shown[row] += np.bincount(bins, weights, size)
@@ -226,7 +226,7 @@ class StreamJudge:
         )
 
     def _calibration(self, singles: Mapping[str, Interval]) -> Calibration:
-        size = _describe.ECE_BINS
+        size = ECE_BINS
         counts, scores, right = self._shown
         return Calibration(
             ece=singles["ece"],

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
-from trimgate.judge.evaluation import SAME_VALUE
+from trimgate.judge._intervals import SAME_VALUE
 from trimgate.judge.predictions import Predictions
 
 Array = NDArray[Any]
