@@ -2,9 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.text import Text
 
@@ -15,12 +13,11 @@ from trimgate.errors import InvalidInput
 from trimgate.judge import records
 from trimgate.judge.gate import gate
 from trimgate.judge.policy import GatePolicy
-from trimgate.judge.records import Verdict
+from trimgate.judge.records import RecordT, Verdict
 
 _STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _MARK = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
-RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
 def run(arguments: argparse.Namespace) -> int:
