@@ -19,7 +19,6 @@ _STYLE = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 _MARK = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 
 
-
 def run(arguments: argparse.Namespace) -> int:
     """Judges the records of a run, or those that are named, by a policy."""
     given = {k: getattr(arguments, k) for k in ("baseline", "candidate", "benchmark", "served")}
