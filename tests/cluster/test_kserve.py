@@ -6,7 +6,6 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ops.kserve.samples import SERVINGS, objects, release, released_model
@@ -149,7 +148,7 @@ def sent(cluster, obj):
     query = [("fieldManager", "trimgate"), ("fieldValidation", "Strict"), ("dryRun", "All")]
     kind = kinds()[obj["kind"]]
     try:
-        cluster._call("PATCH", kind.name, obj["metadata"]["name"], query, yaml.safe_dump(obj))
+        cluster._call("PATCH", kind.name, obj["metadata"]["name"], query, obj)
     except ClusterError as error:
         return str(error)
     return None

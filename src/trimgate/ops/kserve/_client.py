@@ -138,7 +138,7 @@ class Cluster:
         query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict")]
         query += [("dryRun", "All")] if dry_run else []
         query += [("force", str(take_over).lower())]
-        body = json.dumps({**obj, "metadata": {**obj["metadata"], "namespace": self.namespace}})
+        body = {**obj, "metadata": {**obj["metadata"], "namespace": self.namespace}}
         pauses = iter(_PAUSES)
         while True:
             try:
@@ -238,7 +238,7 @@ class Cluster:
         kind: str,
         name: str,
         query: list[tuple[str, str]] | None = None,
-        body: str | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
@@ -267,10 +267,11 @@ class Cluster:
 
     def _refused(self, error: Any, method: str, plural: str, name: str) -> ClusterError:
         what, told = f"{plural} {self.namespace}/{name}", _message(error)
-        if error.status == 401:
+        # A server that lets in anybody takes a token it does not know for nobody's.
+        if error.status == 401 or (error.status == 403 and "system:anonymous" in told):
             return ClusterError(
-                "the API server does not know who asks (401): the token or certificate has "
-                "expired; log in again, or renew the kubeconfig"
+                f"the API server does not know who asks ({error.status}): the token or certificate "
+                "has expired; log in again, or renew the kubeconfig"
             )
         if error.status == 403:
             verb = {"PATCH": "patch and create", "GET": "get"}[method]
@@ -283,7 +284,7 @@ class Cluster:
                 return ClusterError(f"the cluster has no {plural} of KServe: install KServe")
             return _Missing(f"there is no {what}")
         if error.status == 409:
-            if "conflict with" in told:
+            if re.search(r"\bconflicts? with\b", told):
                 return ClusterError(
                     f"{what}: {told}; somebody else wrote these fields last: leave them out, or "
                     "take them over"
