@@ -1,5 +1,10 @@
 """The evaluate task: the operating point, slices, and rows that are judged in batches."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -122,6 +127,36 @@ def test_batches_give_what_the_whole_gives(judged):
         assert [b.rows for b in stream.calibration.bins] == [b.rows for b in whole.calibration.bins]
         assert {c.kind for c in stream.curves} == {"roc", "precision_recall"}
         assert all(len(c.x) <= 200 for c in (*stream.curves, *whole.curves))
+
+
+def peak(world, test, out):
+    """Peak memory in MiB of a process that judges the rows in batches."""
+    code = (
+        "import sys; from pathlib import Path; from trimgate import tasks\n"
+        "world, test, out = sys.argv[1:]\n"
+        "tasks.evaluate(f'{world}/candidate', test, out, split='test', name='c',"
+        " metric='average_precision', baseline=None, chosen_on=None, settings={'stream_rows': 1},"
+        " confidence=0.95, extra_metrics=[], seed=0)\n"
+        "status = Path('/proc/self/status').read_text()\n"
+        "print('peak', status.partition('VmHWM:')[2].split()[0])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(world), str(test), str(out)],
+        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return int(ran.stdout.rpartition("peak ")[2]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_memory_does_not_grow_with_the_rows(world, tmp_path):
+    sizes = (200_000, 600_000)
+    for size in sizes:
+        rows_of(size).save(tmp_path / str(size))
+    small, large = (peak(world, tmp_path / str(s), tmp_path / f"out-{s}") for s in sizes)
+    held = (sizes[1] - sizes[0]) * (COLUMNS + 4) * 8 / 2**20  # what the further rows would take
+    assert large - small < held / 3
+    record = records.load(records.Evaluation, tmp_path / f"out-{sizes[1]}" / "evaluation.json")
+    assert record.rows == sizes[1]
 
 
 def test_the_baseline_must_have_seen_the_same_rows(world, tmp_path):

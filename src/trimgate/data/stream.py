@@ -51,7 +51,8 @@ def columns(
     import pyarrow.parquet as pq
 
     held: pa.Table | None = None
-    with pq.ParquetFile(file) as source:
+    # pre-buffered, the whole file would be held as it is read
+    with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as source:
         chosen = None if names is None else list(names)
         # threads would read ahead, and hold as many batches as there are cores
         for batch in source.iter_batches(batch_size=size, columns=chosen, use_threads=False):
