@@ -101,7 +101,9 @@ def missing_by_extra() -> dict[str, list[str]]:
             continue
         name, inner, extra = found.groups()
         needs.setdefault(extra, [])
-        needs[extra] += [f"[{i}" for i in inner.split(",")] if inner else [name]
+        # our own extras stand for what they name; those of others are their own matter
+        own = inner and name == "trimgate"
+        needs[extra] += [f"[{i}" for i in inner.split(",")] if own else [name]
     return {
         extra: sorted({name for name in _flat(extra, needs) if not _installed(name)})
         for extra in needs

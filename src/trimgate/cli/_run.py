@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,12 +156,13 @@ def _run(
     folder = root / name
     compile_yaml(plan, folder / "pipeline.yaml")
     pipeline = build(plan, code=code_digest())
-    # the tasks' processes inherit these; as parameters they would spoil the cache's keys
+    # as parameters they would spoil the cache's keys
+    inherited = {}
     if not arguments.fresh:
-        os.environ["TRIMGATE_CACHE"] = str((root / "work" / "steps").resolve())
+        inherited["TRIMGATE_CACHE"] = str((root / "work" / "steps").resolve())
     if plan.search.budget.seconds is not None:
-        os.environ["TRIMGATE_DEADLINE"] = str(time.time() + plan.search.budget.seconds)
-    with progress(out, count_tasks(pipeline)) as on_event:
+        inherited["TRIMGATE_DEADLINE"] = str(time.time() + plan.search.budget.seconds)
+    with _environment(inherited), progress(out, count_tasks(pipeline)) as on_event:
         return run_local(
             pipeline,
             {"run": name},
@@ -169,6 +171,21 @@ def _run(
             on_event=on_event,
             cache=not arguments.fresh,
         )
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """What the tasks' processes inherit; a later run in this process must not."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _released(config: Config, digest: str, out: Console) -> Path | None:

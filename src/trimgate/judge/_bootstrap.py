@@ -141,11 +141,13 @@ def accelerated_ends(
     known = draws[np.isfinite(draws)]
     share = float(((known < value).sum() + (known == value).sum() / 2) / max(1, len(known)))
     spread = float(sum((part**2).sum() for part in parts))
-    if not 0.01 < share < 0.99 or spread <= 0:  # nothing that could be corrected by
+    outer = _expanded((1 - confidence) / 2, size)
+    # nothing that could be corrected by, or so few rows that the expanded level is 0
+    if not 0.01 < share < 0.99 or spread <= 0 or not 0 < outer < 1:
         return ends(draws, confidence, size)
     bias = normal_quantile(share)
     acceleration = float(sum((part**3).sum() for part in parts)) / (6 * spread**1.5)
-    z = normal_quantile(_expanded((1 - confidence) / 2, size))
+    z = normal_quantile(outer)
     levels = []
     for side in (z, -z):
         shifted = bias + side
