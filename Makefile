@@ -1,7 +1,8 @@
 # make demo   fetch real data, train a model, optimize, judge, release and serve it
 # make rollout-demo   roll it out on this machine; bad canaries roll themselves back
 # make test   lint, type-check and test
-# Both make .venv on first use, and again only when what is installed changes.
+# make images   build the container images with podman or docker
+# demo and test make .venv on first use, and again only when what is installed changes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +13,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # An editable install links files: a new file needs a new install, so the key holds the list.
 KEY := $(shell (cat pyproject.toml constraints.txt; find src components pipelines -type f ! -name '*.pyc' | sort) | cksum | cut -d' ' -f1)
 
-.PHONY: demo rollout-demo test check stop clean
+.PHONY: demo rollout-demo test check stop clean images
 
 demo: $(VENV)/.demo-$(KEY)
 	@$(VENV)/bin/python examples/fraud/fetch.py examples/fraud
@@ -34,6 +35,9 @@ check: $(VENV)/.test-$(KEY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
+
+images:
+	@images/build.sh
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("trimgate needs Python 3.11 to 3.13, such as: make PYTHON=python3.12 demo" if not (3, 11) <= sys.version_info < (3, 14) else 0)'

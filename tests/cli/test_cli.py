@@ -156,3 +156,13 @@ def test_process_exit_code(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("trimgate: ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_token_file_that_is_missing(tmp_path, capsys):
+    (tmp_path / "pipeline.yaml").write_text("{}")
+    missing = str(tmp_path / "token")
+    arguments = ["submit", str(tmp_path / "pipeline.yaml"), "--host", "http://127.0.0.1:9"]
+    assert main([*arguments, "--token-file", missing]) == 2
+    told = capsys.readouterr().err
+    assert "--token-file" in told
+    assert "the file is missing" in told

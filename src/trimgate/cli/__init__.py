@@ -145,6 +145,7 @@ def _submit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     p.add_argument("pipeline", help="pipeline.yaml from `trimgate compile`")
     p.add_argument("--host", required=True, help="URL of the Kubeflow Pipelines API")
     p.add_argument("--token", help="bearer token (better: the variable TRIMGATE_KFP_TOKEN)")
+    p.add_argument("--token-file", help="file that holds the token, such as a pod's own")
     p.add_argument("--namespace", default="kubeflow", help="default: %(default)s")
     p.add_argument("--experiment", default="trimgate", help="default: %(default)s")
     p.add_argument("--run-name", help="name of the run")

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from pathlib import Path
 
 from trimgate.cli._common import console, need
 from trimgate.errors import InvalidInput
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     run_id, url = submit(
         arguments.pipeline,
         host=arguments.host,
-        token=arguments.token or os.environ.get("TRIMGATE_KFP_TOKEN"),
+        token=_token(arguments),
         namespace=arguments.namespace,
         experiment=arguments.experiment,
         run_name=arguments.run_name,
@@ -34,3 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     console().print(f"run {run_id}\n{url}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _token(arguments: argparse.Namespace) -> str | None:
+    if arguments.token_file is None:
+        return arguments.token or os.environ.get("TRIMGATE_KFP_TOKEN")
+    file = Path(arguments.token_file)
+    if not file.is_file():
+        raise InvalidInput("the file is missing", key="--token-file", value=str(file))
+    return file.read_text().strip()

@@ -3,13 +3,16 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from prometheus_client import Counter, Gauge, Histogram
 
 from trimgate.serving._errors import status
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from trimgate.serving._model import ServedModel
 
 _MODEL = ("model", "digest")
@@ -25,7 +28,30 @@ SECONDS = Histogram(
     (*_MODEL, "protocol"),
     buckets=_BUCKETS,
 )
+BANDS = Counter(
+    "trimgate_scores",
+    "Rows by the band that the top score falls into: what drift is seen by.",
+    (*_MODEL, "band"),
+)
 READY = Gauge("trimgate_model_ready", "Whether the model answers requests.", _MODEL)
+
+
+def count_rows(model: "ServedModel", scores: "NDArray[np.floating[Any]]") -> None:
+    """Counts the rows of a request, and for classifiers the bands that their scores fall into.
+
+    Args:
+        model: The model that answered.
+        scores: (rows, classes) probabilities, or (rows,) values of a regression.
+    """
+    labels = (model.name, model.info.digest)
+    ROWS.labels(*labels).inc(len(scores))
+    if model.info.task == "regression":  # its values have no scale known here
+        return
+    # of two classes the score of the second, which says which of them, too
+    top = scores[:, 1] if model.info.task == "binary" and scores.ndim == 2 else scores.max(axis=-1)
+    bands = np.clip((np.ravel(top) * 10).astype(np.int64), 0, 9)
+    for band, rows in zip(*np.unique(bands, return_counts=True), strict=True):
+        BANDS.labels(*labels, f"0.{band}").inc(int(rows))
 
 
 @contextlib.contextmanager

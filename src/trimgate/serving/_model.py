@@ -175,7 +175,7 @@ class ServedModel(Model):  # type: ignore[misc]
             if odd:
                 raise InvalidInput("the model has no answer to NaN or infinity", key="inputs")
             raise ArithmeticError("the model's scores are not finite")
-        _metrics.ROWS.labels(self.name, self.info.digest).inc(len(scores))
+        _metrics.count_rows(self, scores)
         return scores
 
     def _warm(self, session: Session) -> None:
