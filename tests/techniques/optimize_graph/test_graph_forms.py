@@ -164,7 +164,7 @@ def test_orders(before: list[StepConfig], config: dict[str, Any], words: str | N
     ("config", "target", "words"),
     [
         ({"offline": True}, {"runtimes": ("openvino",)}, "offline is for ONNX Runtime"),
-        ({"offline": True}, {"device": "gpu"}, "for CPUs"),
+        ({"offline": True}, {"device": "gpu"}, "for this kind of CPU"),
         ({"level": "transformer"}, {}, "transformer encoders"),
     ],
 )

@@ -41,20 +41,14 @@ def _vote(model: Any, writer: Writer, matrix: str) -> str:
     members = getattr(model, "estimators_", [model])
     classifier = hasattr(model, "classes_")
     targets = len(model.classes_) if classifier else 1
-    # of two classes one sum is enough, which ONNX Runtime takes 1.4 times as fast
-    pair = targets == 2
-    forest = Forest(1 if pair else targets)
+    forest = Forest(targets)
     for member in members:
         tree = member.tree_
         leaf = _probabilities(tree) if classifier else tree.value[:, :1, 0]
-        add_tree(forest, tree, (leaf[:, 1:] if pair else leaf) / len(members))
+        add_tree(forest, tree, leaf / len(members))
     # scikit-learn compares in float32
     single = Writer(writer.scope, writer.container, np.float32)
-    mean = forest.write(single, single.cast(matrix), np.zeros(forest.targets), exact=True)
-    if not pair:
-        return mean
-    other = single.node("Sub", [single.constant(np.ones(1, np.float32)), mean])
-    return single.node("Concat", [other, mean], axis=1)
+    return forest.write(single, single.cast(matrix), np.zeros(targets), exact=True)
 
 
 def _gradient_boosting(model: Any, writer: Writer, matrix: str) -> str:
