@@ -49,7 +49,7 @@ def test_static_int8_of_a_cnn(
     assert info.notes["quantize"]["nodes"] == {"Conv": 2, "Gemm": 1}
     assert info.notes["quantize"]["calibration_rows"] == 256
     rows = digits_data[1]
-    assert _accuracy(cnn, rows) > 0.85  # it learned; how much depends on the CPU that trained it
+    assert _accuracy(cnn, rows) > 0.9
     assert _accuracy(tmp_path / "first", rows) > _accuracy(cnn, rows) - 0.02
     assert info.size < read(cnn).size
 
