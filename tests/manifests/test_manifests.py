@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import trimgate
+from trimgate.ops.kserve import RIGHTS
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
@@ -135,14 +136,16 @@ def test_the_promoter_has_no_rights_on_the_cluster(built):
         assert "promoter" not in bound
 
 
-def test_the_watcher_only_reads(built):
-    for obj in built["overlays/production"]:
-        if (obj["kind"], obj["metadata"]["name"]) == ("Role", "rollout-watcher"):
-            assert {verb for rule in obj["rules"] for verb in rule["verbs"]} == {
-                "get", "list", "watch",
-            }  # fmt: skip
-            return
-    pytest.fail("there is no such role")
+@pytest.mark.parametrize(
+    ("role", "duty"), [("rollout-watcher", "watcher"), ("deployer", "deployer")]
+)
+def test_roles_are_what_the_client_uses(built, role, duty):
+    (found,) = (
+        o
+        for o in built["overlays/production"]
+        if (o["kind"], o["metadata"]["name"]) == ("Role", role)
+    )
+    assert found["rules"] == RIGHTS[duty]
 
 
 def test_nothing_comes_in_or_goes_out_unasked(built):
