@@ -82,7 +82,8 @@ def end_with_reader() -> None:
     """Ends this process and those below it once nobody reads its standard output any more.
 
     That is so when the run that started the task was killed outright. Only under `followed`,
-    and only where standard output is a pipe.
+    and only where standard output is a pipe. The main thread gets five seconds to remove what it
+    has half-written.
     """
     if os.environ.pop(_FOLLOW, None) is None or not hasattr(select, "poll"):
         return
@@ -93,9 +94,16 @@ def end_with_reader() -> None:
         poll.register(number, 0)  # only errors: the other end of the pipe was closed
         poll.poll()
         end_descendants()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
         os._exit(128 + signal.SIGTERM)
 
+    def leave(signalled: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signalled)
+
     if not os.isatty(number):
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, leave)
         threading.Thread(target=watch, name="follows the run", daemon=True).start()
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from trimgate.data.dataset import Dataset
-from trimgate.errors import TrimgateError
+from trimgate.errors import InvalidInput, TrimgateError
 from trimgate.models.directory import read
 from trimgate.serving import _tensors
 from trimgate.serving._client import HttpClient, RequestFailed
@@ -25,7 +25,7 @@ class GoldenInputs:
         tolerance: Largest difference of a score, relative; labels must be equal.
 
     Raises:
-        InvalidInput: It is not a model directory, was altered, or does not take the rows.
+        InvalidInput: It is not a model directory, was altered, or has no answer to the rows.
     """
 
     def __init__(
@@ -37,8 +37,17 @@ class GoldenInputs:
         self.rows = len(rows)
         self._tolerance = tolerance
         session = runtimes.load(directory, threads=threads)
-        scores = session.predict(models.build_inputs(self.info, rows.features))
-        session.close()
+        try:
+            scores = session.predict(models.build_inputs(self.info, rows.features))
+        except InvalidInput:
+            raise
+        except Exception as error:  # engines have exceptions of their own
+            told = " ".join(str(error).split())
+            raise InvalidInput(
+                f"the model gives no answer to the golden inputs: {told}", file=directory
+            ) from error
+        finally:
+            session.close()
         self._expected = _tensors.outputs(self.info, scores)
         self._sent = _tensors.request_tensors(self.info, rows.features)
 
