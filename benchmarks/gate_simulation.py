@@ -228,7 +228,7 @@ def table(runs: int, seed: int) -> Iterator[str]:
     yield f"rare class (1 in 41), {few} runs: false passes at margin = true drop; power at twice it"
     head = " ".join(f"{name:>8}" for name in ("paired", "point", "power"))
     yield f"{'positives':>9} {'noise':>6} {'metric':>18} {'true drop':>9} {head}"
-    for positives, noise in ((30, 0.6), (100, 0.3), (100, 0.6)):
+    for positives, noise in ((30, 0.6), (50, 0.3), (100, 0.3), (100, 0.6)):
         drops = true_drops(noise, names, rng)
         rates = ranked_rates(noise, positives, names, drops, few, rng)
         for name, drop, found in zip(names, drops, rates, strict=True):

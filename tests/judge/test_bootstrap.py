@@ -5,6 +5,7 @@ import pytest
 
 from trimgate.judge._bootstrap import (
     accelerated_ends,
+    cautious_ends,
     contributions,
     draw,
     ends,
@@ -63,6 +64,26 @@ def test_a_few_hard_rows_widen_the_bootstrap_t_interval_on_their_side():
     plain = ends(np.random.default_rng(0).choice(part, (2000, 30)).sum(axis=1), 0.9, 30)
     assert high > 1.5 * plain[1]
     assert np.isfinite([low, high]).all()
+
+
+def test_rows_like_the_worst_are_added_as_agresti_and_coull_add_failures():
+    rows, hit, z = 100, 3, 1.6448536
+    part = np.where(np.arange(rows) < hit, -1.0, 0.0)
+    low, high = cautious_ends(-hit / rows, [(part - part.mean()) / rows], [rows], 0.9)
+    more = z * z / 2
+    share = (hit + more) / (rows + more)
+    assert low == pytest.approx(-share - z * math.sqrt(share * (1 - share) / (rows + more)), 0.02)
+    assert -hit / rows < high < 0
+
+
+def test_blocks_of_many_rows_hardly_feel_the_rows_added():
+    part = np.random.default_rng(0).normal(size=100) / 1000
+    part -= part.mean()
+    error = math.sqrt(100 * part.var(ddof=1))
+    low, high = cautious_ends(0.0, [part], [1_000_000], 0.9)
+    assert (low, high) == pytest.approx((-1.645 * error, 1.645 * error), rel=0.01)
+    few, _ = cautious_ends(0.0, [part], [100], 0.9)
+    assert few < 1.1 * low
 
 
 def test_no_spread_gives_a_point():

@@ -1,5 +1,6 @@
 """What a card draws of one model: reliability, confusion, curves, the operating point."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,34 +63,41 @@ def confusion(view: View) -> Confusion | None:
 
 
 def curves(view: View) -> tuple[Curve, ...]:
-    """ROC and precision-recall of a binary model, each at most 200 points."""
-    if len(view.classes) != 2:
+    """ROC and precision-recall, each at most 200 points.
+
+    With more than two classes they are the means over the classes, each against the rest, as the
+    metrics are.
+    """
+    if not 2 <= len(view.classes) <= MOST_CLASSES:
         return ()
-    order = np.argsort(-view.scores[:, 1], kind="stable")
-    ranked, positive = view.scores[order, 1], view.codes[order] == 1
-    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
-    hits, taken = np.cumsum(positive)[last], last + 1
-    total = int(positive.sum())
-    return curves_from(hits, taken, total, view.rows)
+    found = []
+    for column in range(1, 2) if len(view.classes) == 2 else range(len(view.classes)):
+        order = np.argsort(-view.scores[:, column], kind="stable")
+        ranked, positive = view.scores[order, column], view.codes[order] == column
+        last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+        found.append((np.cumsum(positive)[last], last + 1))
+    return curves_from(found)
 
 
-def curves_from(hits: Array, taken: Array, total: int, rows: int) -> tuple[Curve, ...]:
-    """The same from counts at each threshold, from the highest.
+def curves_from(counted: Sequence[tuple[Array, Array]]) -> tuple[Curve, ...]:
+    """The same from counts.
 
     Args:
-        hits: `(thresholds,)` positive rows at or above it.
-        taken: `(thresholds,)` rows at or above it.
-        total: All positive rows.
-        rows: All rows.
+        counted: For the positive class, or for each class against the rest: `(thresholds,)` rows
+            of the class that score a threshold or more, from the highest threshold, and so many
+            rows of any class.
     """
-    if not 0 < total < rows:
+    drawn = [(hits, taken) for hits, taken in counted if 0 < hits[-1] < taken[-1]]
+    if not drawn:
         return ()
-    recall, fall_out = hits / total, (taken - hits) / (rows - total)
+    if len(counted) > 1:
+        return _mean_curves(drawn)
+    hits, taken = drawn[0]
+    recall, fall_out, precision = _rates(hits, taken)
     # evenly spread along the curve, which has its steps where the rarer class is
     along = np.abs(np.diff(recall, prepend=0.0)) + np.abs(np.diff(fall_out, prepend=0.0))
     kept = _thin(np.cumsum(along))
     roc = [np.concatenate([[0.0], part[kept]]) for part in (fall_out, recall)]
-    precision = hits / np.maximum(taken, 1)
     chosen = _thin(np.cumsum(np.abs(np.diff(recall, prepend=0.0))))
     return (
         Curve(kind="roc", x=tuple(roc[0].tolist()), y=tuple(roc[1].tolist())),
@@ -97,6 +105,45 @@ def curves_from(hits: Array, taken: Array, total: int, rows: int) -> tuple[Curve
             kind="precision_recall",
             x=tuple(recall[chosen].tolist()),
             y=tuple(precision[chosen].tolist()),
+        ),
+    )
+
+
+def _rates(hits: Array, taken: Array) -> tuple[Array, Array, Array]:
+    """Recall, false-positive rate and precision at each threshold."""
+    recall = hits / hits[-1]
+    fall_out = (taken - hits) / (taken[-1] - hits[-1])
+    return recall, fall_out, hits / np.maximum(taken, 1)
+
+
+def _mean_curves(drawn: Sequence[tuple[Array, Array]]) -> tuple[Curve, ...]:
+    """The mean height of the classes' curves."""
+    # the steps of a good model lie at the left end of ROC: half of the points are there
+    across = np.union1d(np.geomspace(1e-4, 1, MOST_POINTS // 2), np.linspace(0, 1, MOST_POINTS // 2))
+    wanted = np.linspace(0, 1, MOST_POINTS)
+    heights, precisions = np.zeros(len(across)), np.zeros(len(wanted))
+    for hits, taken in drawn:
+        recall, fall_out, precision = _rates(hits, taken)
+        outline = [np.concatenate([[0.0], part]) for part in (fall_out, recall)]
+        at = np.searchsorted(outline[0], across, side="right") - 1
+        slope = np.interp(across, *outline)
+        # np.interp takes the first of several points above each other; the curve is at the last
+        heights += np.where(outline[0][at] == across, outline[1][at], slope)
+        reached = np.searchsorted(recall, wanted - 1e-12, side="left").clip(0, len(recall) - 1)
+        precisions += precision[reached]
+    count = len(drawn)
+    return (
+        Curve(
+            kind="roc",
+            x=(0.0, *across.tolist()),
+            y=(0.0, *(heights / count).tolist()),
+            classes=count,
+        ),
+        Curve(
+            kind="precision_recall",
+            x=tuple(wanted.tolist()),
+            y=tuple((precisions / count).tolist()),
+            classes=count,
         ),
     )
 

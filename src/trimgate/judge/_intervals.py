@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from trimgate.judge import _stats
 from trimgate.judge._bootstrap import (
     accelerated_ends,
+    cautious_ends,
     contributions,
     default_resamples,
     draw,
     ends,
     is_stratified,
+    strata_rows,
     studentized,
     studentized_ends,
 )
@@ -186,9 +188,8 @@ def single(judged: Judged, confidence: float) -> Ends:
     low, high = accelerated_ends(judged.draws[:, 0], value, judged.parts, confidence, size)
     method = judged.method + ", BCa at expanded levels"
     if known.kind == "rank":
-        at = studentized_ends(value, judged.parts, judged.ratios, confidence)
-        low, high = min(low, at[0]), max(high, at[1])
-        method += ", or bootstrap-t where wider"
+        low, high = _ranked(judged.parts, judged.ratios, low, high, value, view, confidence)
+        method += _RANKED
     if low == high and known.bounded:  # no resample shows an error: there may still be some
         share = _stats.rule_of_three(size, confidence)
         low, high = value - share, value + share
@@ -210,9 +211,8 @@ def paired(judged: Judged, confidence: float) -> Ends:
     low, high = ends(judged.draws[:, 0] - judged.draws[:, 1], confidence, _size(judged))
     method = f"paired {judged.method}, expanded percentile"
     if known.kind == "rank":
-        at = studentized_ends(value, judged.gaps, judged.gap_ratios, confidence)
-        low, high = min(low, at[0]), max(high, at[1])
-        method += ", or bootstrap-t where wider"
+        low, high = _ranked(judged.gaps, judged.gap_ratios, low, high, value, view, confidence)
+        method += _RANKED
     floor = _floor(judged, base, flips, confidence)
     if value - low < floor or high - value < floor:
         low, high = min(low, value - floor), max(high, value + floor)
@@ -220,6 +220,27 @@ def paired(judged: Judged, confidence: float) -> Ends:
     if known.bounded:
         low, high = max(low, -1.0), min(high, 1.0)
     return value, min(low, value), max(high, value), method
+
+
+_RANKED = ", or bootstrap-t, or Student's t with z²/2 rows like the worst added, where wider"
+
+
+def _ranked(
+    parts: list[Floats],
+    ratios: Floats,
+    low: float,
+    high: float,
+    value: float,
+    view: View,
+    confidence: float,
+) -> tuple[float, float]:
+    """Ends for a metric that a few rows of a rare class may carry: the widest of three."""
+    lows, highs = zip(
+        studentized_ends(value, parts, ratios, confidence),
+        cautious_ends(value, parts, strata_rows(view), confidence),
+        strict=True,
+    )
+    return min(low, *lows), max(high, *highs)
 
 
 def _floor(judged: Judged, base: View, flips: Flips, confidence: float) -> float:

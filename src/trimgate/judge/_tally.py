@@ -45,14 +45,10 @@ class Tally(View):
                 key="evaluation.stream_rows",
                 mend="set it above the number of rows",
             )
-        if detail is not None and size > 2:
-            raise InvalidInput(
-                "metrics that rank are judged in batches for two classes only",
-                key="evaluation.stream_rows",
-                mend="set it above the number of rows, or choose another metric",
-            )
         self.classes, self.threshold = classes, threshold
         self.costs = None if costs is None else np.asarray(costs, dtype=np.float64)
+        # each class is ranked against the rest; of two it is enough to rank one
+        self._ranked = range(1, 2) if size == 2 else range(size)
         self.blocks, self._detail = blocks, detail
         self.rows = 0
         self.worst = dict.fromkeys(("log_loss", "brier", "rmse", "mae"), 0.0)
@@ -60,7 +56,8 @@ class Tally(View):
         self._weights = None
         self.counts = np.zeros(blocks)
         self._bins = 0 if detail is None else 2 * (_OCTAVES << detail)
-        self.histogram = np.zeros((blocks, 2, self._bins), dtype=np.float32)
+        shape = (blocks, len(self._ranked), 2, self._bins)
+        self.histogram = np.zeros(shape, dtype=np.float32)
         self._sums: dict[str, Floats] = {}
         if classes:
             self._sums = {
@@ -109,9 +106,11 @@ class Tally(View):
         if self.threshold is not None:
             self._count("point", block, view.codes * 2 + view.decided, None)
         if self._bins:
-            place = (block * 2 + view.codes) * self._bins + self._place(view.scores[:, 1])
-            flat = np.bincount(place, minlength=self.histogram.size)
-            self.histogram += flat.reshape(self.histogram.shape)
+            for position, column in enumerate(self._ranked):
+                own = (view.codes == column).astype(np.int64)
+                place = (block * 2 + own) * self._bins + self._place(view.scores[:, column])
+                flat = np.bincount(place, minlength=self.blocks * 2 * self._bins)
+                self.histogram[:, position] += flat.reshape(self.blocks, 2, self._bins)
         self.weigh(None)
 
     def _count(self, name: str, block: Array, cell: Array, weights: Floats | None) -> None:
@@ -172,19 +171,15 @@ class Tally(View):
 
     def bounds(self, metric: str) -> tuple[float, float]:
         """What it can be at least and at most, as the order of rows within a bin is not known."""
-        negatives, hits = self._sum("histogram")
-        found, below = hits.cumsum(), negatives.cumsum()
-        if found[-1] == 0 or below[-1] == 0:
+        found = [
+            _bounds(metric, negatives, hits)
+            for negatives, hits in self._sum("histogram")
+            if hits.any() and (negatives.any() or metric == "average_precision")
+        ]
+        if not found:
             return float("nan"), float("nan")
-        above = below - negatives
-        if metric == "roc_auc":
-            pairs = found[-1] * below[-1]
-            worst, best = hits @ (below[-1] - below), hits @ (below[-1] - above)
-            return float(worst / pairs), float(best / pairs)
-        taken = found - hits
-        worst = hits @ ((taken + 1) / (taken + 1 + below))
-        best = hits @ (found / np.maximum(found + above, _TINY))
-        return float(worst / found[-1]), float(best / found[-1])
+        low, high = np.mean(found, axis=0)
+        return float(low), float(high)
 
     def mean_of(self, name: str) -> float:
         """Mean of one of the sums over the rows that count."""
@@ -197,6 +192,20 @@ class Tally(View):
         if spread <= 0:
             return 1.0 if error == 0 else 0.0
         return 1 - error / spread
+
+
+def _bounds(metric: str, negatives: Floats, hits: Floats) -> tuple[float, float]:
+    """Of one class, from its rows and the others in each bin, the highest scores first."""
+    found, below = hits.cumsum(), negatives.cumsum()
+    above = below - negatives
+    if metric == "roc_auc":
+        pairs = found[-1] * below[-1]
+        worst, best = hits @ (below[-1] - below), hits @ (below[-1] - above)
+        return float(worst / pairs), float(best / pairs)
+    taken = found - hits
+    worst = hits @ ((taken + 1) / (taken + 1 + below))
+    best = hits @ (found / np.maximum(found + above, _TINY))
+    return float(worst / found[-1]), float(best / found[-1])
 
 
 _FORMULAS: dict[str, Callable[[Tally], float]] = {

@@ -190,11 +190,13 @@ class Curve(_Record):
     Attributes:
         kind: `roc`: x is the false-positive rate, y the true-positive rate.
             `precision_recall`: x is the recall, y the precision.
+        classes: More than 2: the mean over so many classes, each against the rest.
     """
 
     kind: Literal["roc", "precision_recall"]
     x: tuple[float, ...]
     y: tuple[float, ...]
+    classes: int = 2
 
 
 class OperatingPoint(_Record):

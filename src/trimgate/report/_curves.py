@@ -29,7 +29,7 @@ def curves_view(card: CardInput) -> dict[str, Any] | None:
     return {
         "names": [name for name, _, _ in models],
         "plots": [
-            {"title": _TITLES[kind], "picture": Markup(picture), "areas": _areas(models, kind)}  # noqa: S704
+            {"title": _title(models, kind), "picture": Markup(picture), "areas": _areas(models, kind)}  # noqa: S704
             for kind in ("roc", "precision_recall")
             if (picture := _plot(models, kind))
         ],
@@ -98,6 +98,11 @@ def _positive_share(evaluation: Evaluation) -> float | None:
         return None
     rows = [sum(row) for row in confusion.matrix]
     return rows[1] / sum(rows) if sum(rows) else None
+
+
+def _title(models: list[tuple[str, str, Evaluation]], kind: str) -> str:
+    classes = max(c.classes for _, _, e in models for c in e.curves)
+    return _TITLES[kind] + (f", mean over {classes} classes" if classes > 2 else "")
 
 
 def _area(evaluation: Evaluation, kind: str) -> str:
