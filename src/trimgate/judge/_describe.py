@@ -119,7 +119,8 @@ def _rates(hits: Array, taken: Array) -> tuple[Array, Array, Array]:
 def _mean_curves(drawn: Sequence[tuple[Array, Array]]) -> tuple[Curve, ...]:
     """The mean height of the classes' curves."""
     # the steps of a good model lie at the left end of ROC: half of the points are there
-    across = np.union1d(np.geomspace(1e-4, 1, MOST_POINTS // 2), np.linspace(0, 1, MOST_POINTS // 2))
+    half = MOST_POINTS // 2
+    across = np.union1d(np.geomspace(1e-4, 1, half), np.linspace(0, 1, half))
     wanted = np.linspace(0, 1, MOST_POINTS)
     heights, precisions = np.zeros(len(across)), np.zeros(len(wanted))
     for hits, taken in drawn:

@@ -29,7 +29,11 @@ def curves_view(card: CardInput) -> dict[str, Any] | None:
     return {
         "names": [name for name, _, _ in models],
         "plots": [
-            {"title": _title(models, kind), "picture": Markup(picture), "areas": _areas(models, kind)}  # noqa: S704
+            {
+                "title": _title(models, kind),
+                "picture": Markup(picture),  # noqa: S704
+                "areas": _areas(models, kind),
+            }
             for kind in ("roc", "precision_recall")
             if (picture := _plot(models, kind))
         ],
