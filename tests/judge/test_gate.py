@@ -148,6 +148,27 @@ def test_a_missing_benchmark_does_not_pass(make_pair, rule):
     assert "the benchmark is missing" in verdict.summary
 
 
+def test_a_baseline_that_could_not_be_served_is_not_held_against_the_winner(make_pair, make_served):
+    baseline, candidate = make_pair(5000)
+    served = make_served()
+    unserved = served.model_copy(
+        update={
+            "checks": {**served.checks, "baseline_served": False},
+            "latency": None,
+            "errors": ("the baseline's server: did not answer within 300 s",),
+        }
+    )
+    policy = GatePolicy(min_served_speedup=1.5)
+    verdict = gate(policy, baseline=baseline, candidate=candidate, served=unserved)
+    found = {rule.rule: rule for rule in verdict.rules}
+    for rule in ("served.checks", "min_served_speedup"):
+        assert found[rule].outcome == "inconclusive"
+        assert "did not answer within 300 s" in found[rule].reason
+    broken = unserved.model_copy(update={"checks": {**unserved.checks, "grpc": False}})
+    verdict = gate(policy, baseline=baseline, candidate=candidate, served=broken)
+    assert verdict.outcome == "fail"
+
+
 @pytest.mark.parametrize("rule", ["max_served_p99_ms", "min_served_speedup"])
 def test_a_missing_served_record_does_not_pass(make_pair, rule):
     baseline, candidate = make_pair(5000)

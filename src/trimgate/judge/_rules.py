@@ -20,6 +20,7 @@ from trimgate.judge._stats import wilson
 from trimgate.judge.metrics import higher_is_better
 from trimgate.judge.policy import GatePolicy
 from trimgate.judge.records import (
+    BASELINE_SERVED,
     BatchBenchmark,
     Benchmark,
     Evaluation,
@@ -308,7 +309,10 @@ def served_rules(policy: GatePolicy, served: Served | None) -> list[RuleResult]:
             results.append(exact(rule, seen_ms, p99, f"{seen_ms:.3g} ms when served"))
     if speedup is not None:
         rule = "min_served_speedup"
-        if served is None or served.latency is None:
+        if served is not None and served.latency is None and served.errors:
+            why = "it was not measured: " + "; ".join(served.errors[:3])
+            results.append(result(rule, "inconclusive", None, speedup, why))
+        elif served is None or served.latency is None:
             results.append(
                 failed(rule, "the served speed-up over the baseline is missing", limit=speedup)
             )
@@ -318,14 +322,21 @@ def served_rules(policy: GatePolicy, served: Served | None) -> list[RuleResult]:
 
 
 def _checks(served: Served) -> RuleResult:
-    broken = [name for name, held in served.checks.items() if not held]
-    if broken or served.errors:
+    # whether the baseline's server starts says nothing of the winner
+    own = {name: held for name, held in served.checks.items() if name != BASELINE_SERVED}
+    broken = [name for name, held in own.items() if not held]
+    alone = served.checks.get(BASELINE_SERVED) is False
+    if broken or len(served.errors) > alone:
         told = [*served.errors[:3]]
         if broken:
             told.append(f"failed: {', '.join(broken)}")
         why = f"the model server did not answer as it should: {'; '.join(told)}"
         return failed("served.checks", why)
-    if not served.checks:
+    if not own:
         return failed("served.checks", "no check of the served model was recorded")
+    if alone:
+        told = "; ".join(served.errors)
+        why = f"the winner is served as it should be, the baseline could not be: {told}"
+        return result("served.checks", "inconclusive", None, None, why)
     why = f"all {len(served.checks)} checks of the served model hold"
     return result("served.checks", "pass", None, None, why)

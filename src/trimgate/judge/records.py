@@ -574,6 +574,10 @@ class Benchmark(_Record):
     format: FormatCheck | None = None
 
 
+BASELINE_SERVED = "baseline_served"
+"""The check that the baseline, too, could be served; it says nothing of the winner."""
+
+
 class Served(_Record):
     """What the model server did with the winner, and with the baseline beside it.
 

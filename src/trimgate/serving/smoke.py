@@ -18,7 +18,7 @@ from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
 from trimgate.judge import load
 from trimgate.judge.benchmark import BASELINE, CANDIDATE
-from trimgate.judge.records import Interval, LoadResult, Served
+from trimgate.judge.records import BASELINE_SERVED, Interval, LoadResult, Served
 from trimgate.models.directory import ModelInfo, read
 from trimgate.serving import _tensors
 from trimgate.serving._client import HttpClient, RequestFailed, grpc_infer, infer_request
@@ -62,7 +62,7 @@ def smoke_test(
     seconds: float = 10.0,
     rates: Sequence[float] = (),
     load_seconds: float = 0.0,
-    timeout: float = 60.0,
+    timeout: float = 300.0,
     seed: int = 0,
 ) -> Served:
     """Starts the real server on the winner, checks its answers, and times it.
@@ -98,7 +98,7 @@ def smoke_test(
     checks = dict.fromkeys(CHECKS, False)
     if baseline is not None:
         read(baseline)
-        checks["baseline_served"] = False
+        checks[BASELINE_SERVED] = False
     errors: list[str] = []
     times: tuple[Floats, Floats | None] = (np.empty(0), None)
     loads: list[LoadResult] = []
@@ -116,7 +116,7 @@ def smoke_test(
             with _noting("the baseline's server", errors):
                 servers.append(pending.result())
                 bodies.append(_bodies(read(baseline), rows))
-                checks["baseline_served"] = True
+                checks[BASELINE_SERVED] = True
         with _noting("latency", errors):
             times = _time(servers, bodies, requests, seconds, random.Random(seed))  # noqa: S311
         if load_seconds and len(times[0]):
