@@ -158,3 +158,17 @@ def test_limits_in_place_of_a_gain_do_not_ask_for_speed(folder):
     assert settled.policy.min_speedup is None
     assert settled.policy.max_drop[settled.metric] == 0.02
     assert settled.config.target.price.name == "c7i.large"
+
+
+@pytest.mark.parametrize(
+    ("target", "benchmark", "key"),
+    [
+        ("cloud-cpu", {}, "gate.load.rate"),
+        ({"name": "cloud-cpu", "rates": [10, 40]}, {}, "gate.load.rate"),
+        ({"name": "cloud-cpu", "rates": [50]}, {"served_load_seconds": 0}, "served_load_seconds"),
+    ],
+)
+def test_a_rule_on_a_load_that_is_not_measured_is_refused(folder, target, benchmark, key):
+    gate = {"load": {"rate": 50, "max_p99_ms": 20}}
+    with pytest.raises(InvalidInput, match=key.replace(".", r"\.")):
+        plan(folder, "iris", "iris.parquet", target=target, gate=gate, benchmark=benchmark)

@@ -115,6 +115,7 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
                 key="gate.slices",
                 mend="add evaluation.slices, such as [{score_bands: 5}]",
             )
+        _check_load(policy, config)
         if not policy.has_rules:
             raise InvalidInput(
                 "has no rules, and without rules nothing passes",
@@ -232,6 +233,28 @@ def _self_contained(target: Target) -> Target:
             raise InvalidInput("names no operator", key="target.operators", value=path)
         changes["operators"] = lines
     return target.model_copy(update=changes)
+
+
+def _check_load(policy: GatePolicy, config: Config) -> None:
+    """Refuses a rule on the latency under load that no measurement would answer."""
+    asked = policy.load
+    if asked is None:
+        return
+    if not any(rate >= asked.rate for rate in config.target.rates):
+        raise InvalidInput(
+            f"the target's rates ({list(config.target.rates)}) do not reach it, so nothing there "
+            "would be measured",
+            key="gate.load.rate",
+            value=asked.rate,
+            mend=f"set rates: [{asked.rate:g}] in `target`",
+        )
+    key = "load_seconds" if asked.where == "session" else "served_load_seconds"
+    if not getattr(config.benchmark, key):
+        raise InvalidInput(
+            "is 0, and gate.load asks for the latency under load",
+            key=f"benchmark.{key}",
+            mend="leave it out, or drop gate.load",
+        )
 
 
 def _within_memory(policy: GatePolicy, target: Target) -> GatePolicy:
