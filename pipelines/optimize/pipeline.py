@@ -8,6 +8,7 @@ The recipes are unrolled into a static graph in which shared beginnings stand on
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -30,6 +31,7 @@ from trimgate.components.evaluation.screen import screen
 from trimgate.components.evaluation.select import select
 from trimgate.components.training.import_model import import_model
 from trimgate.pipelines._lint import check
+from trimgate.pipelines.optimize._platform import on_cluster
 from trimgate.pipelines.optimize._steps import technique_task
 
 from trimgate.config import DATA_PATHS
@@ -88,6 +90,8 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
             # what a task reads besides its inputs counts as part of its code
             read = [files_digest(files)] if files else []
             task.set_env_variable("TRIMGATE_CODE", "-".join([code, *read]))
+        else:
+            on_cluster(task, plan)
         return task
 
     def optimize(
@@ -417,7 +421,8 @@ def compile_yaml(plan: Plan, path: str | Path, *, images: str = "") -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial.yaml")
     try:
         compiler.Compiler().compile(build(plan), str(partial))
-        text = partial.read_text()
+        # components name the smallest image that might do; the plan knows which one does
+        text = re.sub(r"image: trimgate/[\w-]+:[\w.]+", f"image: {plan.image}", partial.read_text())
         if images:
             prefix = images if images.endswith("/") else images + "/"
             text = text.replace("image: trimgate/", f"image: {prefix}trimgate/")

@@ -370,6 +370,40 @@ class RolloutSection(RolloutPolicy):
         return self
 
 
+class Toleration(Section):
+    """A taint of a node that a task may stand; without a value, any value of the key."""
+
+    key: str
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+_Named = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+"""The name of a Kubernetes object."""
+
+
+class ClusterSection(Section):
+    """What the compiled pipeline tells a cluster.
+
+    Attributes:
+        node_selector: Labels of the nodes that models are timed on: those that will serve.
+        tolerations: Taints of those nodes.
+        secrets: By name of a Secret: which of its keys become which environment variables of the
+            tasks that record, publish, promote and roll out.
+        secret_files: By name of a Secret: the folder of those tasks in which its keys are files,
+            such as the one that `promote.signing.key` lies in.
+        cache_volume: A PersistentVolumeClaim that runs share, for the results of steps.
+        timeout_minutes: After which a task is ended.
+    """
+
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    secrets: dict[_Named, dict[str, str]] = Field(default_factory=dict)
+    secret_files: dict[_Named, Annotated[str, Field(pattern=r"^/")]] = Field(default_factory=dict)
+    cache_volume: _Named | None = None
+    timeout_minutes: int = Field(default=240, ge=1)
+
+
 class Config(Section):
     """The whole file.
 
@@ -395,6 +429,7 @@ class Config(Section):
         promote: Where a winner goes.
         rollout: What a canary has to show before it gets more of the traffic.
         report: What the card shows besides what it always does.
+        cluster: What the compiled pipeline tells a cluster.
         seed: Makes splits, techniques and intervals reproducible.
     """
 
@@ -419,6 +454,7 @@ class Config(Section):
     promote: PromoteSection = PromoteSection()
     rollout: RolloutSection = RolloutSection()
     report: ReportSection = ReportSection()
+    cluster: ClusterSection = ClusterSection()
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimgate import __version__
 from trimgate.config import DATA_PATHS, Config, ModelSection, SearchSection, is_remote
 from trimgate.data import Dataset, Splits, load_splits
 from trimgate.environment import cpu_flags, waiting_threads
@@ -49,6 +50,14 @@ class Plan:
     refused: dict[str, str]
     data_digest: str
     model_digest: str
+
+    @property
+    def image(self) -> str:
+        """The image that the run's tasks need; the one with torch only where something needs it."""
+        needs_torch = self.model.framework == "torch" or any(
+            step.needs_torch_image for recipe in self.recipes for step in recipe.steps
+        )
+        return f"trimgate/python-{'torch' if needs_torch else 'core'}:{__version__}"
 
     @property
     def search(self) -> SearchSection:

@@ -129,6 +129,10 @@ def _run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         help="folder of the runs (default: trimgate-runs beside the config)",
     )
     p.add_argument("--fresh", action="store_true", help="take nothing from earlier runs")
+    p.add_argument(
+        "--containers", action="store_true",
+        help="run each task in its image, as a cluster does (Docker, or podman with DOCKER_HOST)",
+    )  # fmt: skip
     p.add_argument("--serve", action="store_true", help="leave the released model served")
     p.add_argument("--port", type=int, default=0, help="port for --serve (default: a free one)")
 

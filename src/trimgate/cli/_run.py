@@ -16,6 +16,7 @@ from rich.text import Text
 
 from trimgate.cli import EXIT_PASSED, EXIT_REJECTED
 from trimgate.cli._common import check_writable, console, need, plan_from
+from trimgate.cli._containers import check_containers, containers_for
 from trimgate.cli._progress import progress
 from trimgate.cli._show import show_result
 from trimgate.config import Config, is_remote, load_config
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         else contextlib.nullcontext()
     ):
         plan = plan_from(arguments.config)
+        if arguments.containers:
+            check_containers(plan, arguments.config)
     count = len(plan.recipes)
     out.print(
         f"{config.name}: {plan.model.framework} {plan.model.task} model, metric {plan.metric}, "
@@ -154,22 +157,28 @@ def _run(
     from trimgate.pipelines.optimize import build, compile_yaml
 
     folder = root / name
+    # results of one are not taken by the other: the paths and the owners differ
+    work = (root / ("work-containers" if arguments.containers else "work")).resolve()
     compile_yaml(plan, folder / "pipeline.yaml")
     pipeline = build(plan, code=code_digest())
     # as parameters they would spoil the cache's keys
-    inherited = {}
+    given = {}
     if not arguments.fresh:
-        inherited["TRIMGATE_CACHE"] = str((root / "work" / "steps").resolve())
+        given["TRIMGATE_CACHE"] = str(work / "steps")
     if plan.search.budget.seconds is not None:
-        inherited["TRIMGATE_DEADLINE"] = str(time.time() + plan.search.budget.seconds)
-    with _environment(inherited), progress(out, count_tasks(pipeline)) as on_event:
+        given["TRIMGATE_DEADLINE"] = str(time.time() + plan.search.budget.seconds)
+    containers = None
+    if arguments.containers:
+        containers = containers_for(plan, Path(arguments.config).resolve().parent, work, given)
+    with _environment(given), progress(out, count_tasks(pipeline)) as on_event:
         return run_local(
             pipeline,
             {"run": name},
-            root=(root / "work").resolve(),
+            root=work,
             log=folder / "log.txt",
             on_event=on_event,
             cache=not arguments.fresh,
+            containers=containers,
         )
 
 

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from trimgate import processes
 from trimgate.errors import InvalidInput, TrimgateError
+from trimgate.ops.kfp_containers import Containers, in_containers
 
 _log = logging.getLogger("trimgate.ops")
 
@@ -104,8 +105,9 @@ def run_local(
     log: Path,
     on_event: Callable[[Event], None],
     cache: bool = True,
+    containers: Containers | None = None,
 ) -> LocalRun:
-    """Runs a compiled pipeline function in this process's environment.
+    """Runs a compiled pipeline function in this process's environment, or in containers.
 
     Args:
         pipeline: A `@dsl.pipeline` function.
@@ -114,6 +116,7 @@ def run_local(
         log: File that gets everything that kfp and the tasks print.
         on_event: Called with each event, in this thread.
         cache: Take results that an earlier run left for the same inputs and code.
+        containers: Run each task in a container; left out, in a process of its own.
 
     Raises:
         InvalidInput: A task found bad input.
@@ -124,14 +127,10 @@ def run_local(
     titles = _titles(pipeline.pipeline_spec)
     _drop_broken(root / "cache")
     stream = _Stream(log, titles, on_event)
-    local.init(
-        runner=local.SubprocessRunner(use_venv=False),
-        pipeline_root=str(root),
-        raise_on_error=True,
-        enable_caching=cache,
-        cache_root=str(root / "cache"),
-    )
     with (
+        contextlib.nullcontext(local.SubprocessRunner(use_venv=False))
+        if containers is None
+        else in_containers(containers) as runner,
         stream,
         _restored(),
         _task_folder(),
@@ -142,6 +141,13 @@ def run_local(
     ):
         # kfp warns for each task that a laptop shows no display names; the events have them.
         warnings.filterwarnings("ignore", "Task .*no effect in the current local runner")
+        local.init(
+            runner=runner,
+            pipeline_root=str(root),
+            raise_on_error=True,
+            enable_caching=cache,
+            cache_root=str(root / "cache"),
+        )
         try:
             run = pipeline(**arguments)
         except RuntimeError as error:

@@ -1,9 +1,11 @@
 """What the tasks share: their files, their log, and values that survive KFP."""
 
+import atexit
 import base64
 import json
 import logging
 import os
+import resource
 import sys
 import time
 import zlib
@@ -49,6 +51,22 @@ def start(*, timing: bool = False) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    atexit.register(_say_resources)
+
+
+def _say_resources() -> None:
+    """What the task took, for `benchmarks/task_resources.py`."""
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    taken = {
+        "cpu_seconds": round(
+            own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2
+        ),
+        # of this process and of the largest that it started
+        "peak_rss_mb": round((own.ru_maxrss + children.ru_maxrss) / 1024),
+    }
+    print(f"resources {json.dumps(taken)}")
 
 
 def encode(value: object) -> str:

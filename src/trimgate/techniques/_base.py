@@ -30,6 +30,11 @@ class StepConfig(BaseModel):
         return self
 
     @property
+    def needs_torch_image(self) -> bool:
+        """Whether it needs torch, SHAP or NNCF on whatever model: the large image has them."""
+        return False
+
+    @property
     def files(self) -> list[Path]:
         """Files that the step reads besides the model and the rows: parameters that are paths."""
         values = (getattr(self, name) for name in type(self).model_fields)

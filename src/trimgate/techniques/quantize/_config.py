@@ -95,6 +95,11 @@ class QuantizeConfig(StepConfig):
         """What the user excludes by name."""
         return () if self.exclude == "auto" else self.exclude
 
+    @property
+    def needs_torch_image(self) -> bool:
+        """NNCF is in that image."""
+        return self.quantizer == "nncf"
+
     def title(self) -> str:
         """The scheme, and what is not usual about it."""
         if self.scheme == "weight-only":

@@ -92,6 +92,11 @@ class SelectFeaturesConfig(StepConfig):
         """What a feature costs."""
         return self.costs.get(name, self.default_cost)
 
+    @property
+    def needs_torch_image(self) -> bool:
+        """SHAP is in that image."""
+        return self.method == "shap"
+
     def title(self) -> str:
         """The step in a few words."""
         if self.budget is not None:

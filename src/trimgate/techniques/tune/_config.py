@@ -194,6 +194,11 @@ class TuneConfig(StepConfig):
 
         return parse_step(self.step or {})
 
+    @property
+    def needs_torch_image(self) -> bool:
+        """Optuna's Gaussian processes compute with torch."""
+        return self.sampler == "gp"
+
     def title(self) -> str:
         """The step in a few words."""
         if self.step is not None:

@@ -1,0 +1,97 @@
+"""What the images hold, and what a process in them cannot do."""
+
+import json
+
+import docker
+import pytest
+from containers_support import RESTRICTED
+
+import trimgate
+
+pytestmark = pytest.mark.containers
+
+
+def run(engine, image, *command: str, **options) -> str:
+    text = engine.containers.run(
+        image.id,
+        list(command),
+        entrypoint=[],
+        remove=True,
+        stderr=True,
+        network_mode="none",
+        **{**RESTRICTED, **options},
+    )
+    return text.decode()
+
+
+@pytest.fixture(params=["core", "server"])
+def built(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_labels_and_user(built):
+    config = built.attrs["Config"]
+    assert config["User"] == "65532:65532"
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.version"] == trimgate.__version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert len(labels["org.opencontainers.image.revision"]) == 40
+
+
+def test_sbom_lists_what_is_installed(engine, built):
+    sbom = json.loads(run(engine, built, "cat", "/usr/share/sbom/trimgate.cdx.json"))
+    assert sbom["bomFormat"] == "CycloneDX"
+    listed = {part["name"]: part["version"] for part in sbom["components"]}
+    assert listed["trimgate"] == trimgate.__version__
+    script = (
+        "import importlib.metadata as m, json;"
+        "print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    )
+    installed = json.loads(run(engine, built, "python3", "-c", script))
+    assert installed.items() <= {**listed}.items()
+
+
+def test_no_build_tools(engine, built):
+    script = "for tool in pip pip3 gcc cc make git; do command -v $tool; done; true"
+    assert run(engine, built, "sh", "-c", script) == ""
+    with pytest.raises(docker.errors.ContainerError, match="No module named pip"):
+        run(engine, built, "python3", "-m", "pip", "--version")
+
+
+def test_core_imports_no_torch(engine, core):
+    script = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('sklearn').name)"
+    assert run(engine, core, "python3", "-c", script).split() == ["None", "sklearn"]
+
+
+def test_the_root_cannot_be_written(engine, built):
+    with pytest.raises(docker.errors.ContainerError, match="Read-only file system"):
+        run(engine, built, "touch", "/opt/venv/x")
+    assert "ok" in run(engine, built, "sh", "-c", "touch /tmp/x && echo ok")
+
+
+def test_nobody_becomes_root(engine, built):
+    script = (
+        "import ctypes, os\n"
+        "assert os.getuid() == 54321\n"
+        "try:\n    os.setuid(0)\nexcept PermissionError:\n    print('refused')\n"
+        "print([line for line in open('/proc/self/status') if line[:4] in ('CapE', 'NoNe')])\n"
+    )
+    told = run(engine, built, "python3", "-c", script)
+    assert told.startswith("refused")
+    assert "CapEff:\\t0000000000000000" in told
+    assert "NoNewPrivs:\\t1" in told
+
+
+def test_it_cannot_reach_out(engine, built):
+    script = "import socket; socket.create_connection(('192.0.2.1', 443), timeout=5)"
+    with pytest.raises(docker.errors.ContainerError, match="Network is unreachable"):
+        run(engine, built, "python3", "-c", script)
+
+
+def test_code_is_compiled(engine, core):
+    script = (
+        "import trimgate.judge, sklearn, pathlib\n"
+        "for m in (trimgate, sklearn):\n    assert pathlib.Path(m.__cached__).is_file(), m\n"
+        "print('compiled')\n"
+    )
+    assert run(engine, core, "python3", "-c", script).strip() == "compiled"
