@@ -110,6 +110,9 @@ def rule_row(result: RuleResult, primary: str = "") -> RuleRow:
 
 
 def _kind(rule: str, primary: str) -> _Kind:
+    if rule == "guard.trade":
+        label = "Quality kept, or spent on what was asked for"
+        return _Kind(label, difference_style(primary) if primary else "plain", None)
     name, _, metric = rule.partition(".")
     if rule.startswith(_SLICES):
         allowed: Side = "above" if _higher_is_better(primary) else "below"
