@@ -56,6 +56,15 @@ def test_profile_with_changes():
         ("data.split", {"validation": 0.6, "test": 0.5}, ["must leave rows for train"]),
         ("data.train", "t.csv", ["exclude each other"]),
         ("name", "No Spaces", ["name = 'No Spaces'"]),
+        ("name", "2nd", ["name = '2nd'", "begin with a letter"]),
+        ("name", "a" * 40, ["has 40 characters, and 39 is the most", "Kubernetes takes 63"]),
+        ("deploy", {}, ["promote.store", "is not to be read by the cluster's pods"]),
+        ("deploy", {"percent": 0}, ["deploy.percent = 0"]),
+        ("promote", {"store": "s3://m/a"}, ["promote.store", "or `deploy`"]),
+        ("serving", {"replicas": 2}, ["serving.replicas", "did you mean 'min_replicas'?"]),
+        ("serving", {"mode": "Knative"}, ["serving.mode", "the mode is Standard", "leave it out"]),
+        ("serving", {"autoscaling": {"kind": "kpa", "metric": "rps", "target": 9}},
+         ["serving", "kpa does not scale in Standard mode"]),
         ("seed", "many", ["seed = 'many'", "integer"]),
         ("seed", -1, ["seed = -1"]),
         ("target", "cloud", ["no target profile 'cloud'", "edge-cpu"]),
@@ -93,6 +102,30 @@ def test_one_clear_line(path, value, said):
     assert "\n" not in message
     for text in said:
         assert text in message
+
+
+DIRECT = {**GOOD, "promote": {"store": "s3://m/a"}, "deploy": {"namespace": "models"}}
+
+
+@pytest.mark.parametrize(
+    ("section", "more", "other"),
+    [
+        ("promote", {"repository": "https://git/a/b"}, "promote.repository"),
+        ("promote", {"environments": {"production": {}}}, "promote.environments"),
+        ("rollout", {"environment": "production"}, "rollout.environment"),
+    ],
+)
+def test_deploy_or_git(section, more, other):
+    assert parse_config(DIRECT).deploy.percent == 100
+    with pytest.raises(InvalidInput, match=rf"^deploy: deploys without Git, and `{other}`"):
+        parse_config({**DIRECT, section: {**DIRECT.get(section, {}), **more}})
+
+
+def test_serving_has_the_mode_of_the_repository():
+    assert parse_config(GOOD).serving.mode == "Standard"
+    knative = {"autoscaling": {"kind": "kpa", "metric": "rps", "target": 9}, "min_replicas": 0}
+    config = parse_config({**GOOD, "promote": {"deployment_mode": "Knative"}, "serving": knative})
+    assert (config.serving.mode, config.serving.min_replicas) == ("Knative", 0)
 
 
 def test_missing_key():

@@ -2,7 +2,7 @@
 
 check inputs → baseline → per recipe: technique steps, quality and speed on validation → select →
 the winner in the real server and on the test split → gate → card → MLflow → sign, publish and
-promote, or reject.
+promote (or deploy), or reject.
 
 The recipes are unrolled into a static graph in which shared beginnings stand once.
 """
@@ -17,6 +17,7 @@ from kfp import compiler, dsl
 from trimgate.components.data_processing.load_data import load_data
 from trimgate.components.data_processing.sample import sample
 from trimgate.components.deployment.check_serving import check_serving
+from trimgate.components.deployment.deploy_kserve import deploy_kserve
 from trimgate.components.deployment.promote import promote
 from trimgate.components.deployment.publish import publish
 from trimgate.components.deployment.register import register
@@ -368,34 +369,49 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                 "sign and publish",
                 cache=False,
             )
-            promoted = settle(
-                promote(
-                    uri=published.output,
-                    files=card.outputs["files"],
-                    name=config.name,
-                    verdict=verdict,
-                    store=store,
-                    environment=config.promote.first,
-                    settings=settings,
-                    **({"version": last.output} if config.mlflow.enabled else {}),
-                ),
-                "promote",
-                cache=False,
-            )
-            if config.rollout.environment is not None:
+            release = {
+                "uri": published.output,
+                "files": card.outputs["files"],
+                "name": config.name,
+                "verdict": verdict,
+                "store": store,
+                "settings": settings,
+            }
+            if config.deploy is not None:
                 settle(
-                    watch_rollout(
-                        rows=splits["validation"],
-                        name=config.name,
-                        source=config.promote.first,
-                        store=store,
-                        target=target,
-                        settings=settings,
-                        policy=config.rollout.model_dump(mode="json", exclude_none=True),
+                    deploy_kserve(
+                        **release,
+                        **registered,
+                        serving=config.serving.model_dump(mode="json", exclude_unset=True),
+                        **config.deploy.model_dump(exclude_none=True),
                     ),
-                    "roll out",
+                    "deploy",
                     cache=False,
-                ).after(promoted)
+                )
+            else:
+                promoted = settle(
+                    promote(
+                        **release,
+                        environment=config.promote.first,
+                        **({"version": last.output} if config.mlflow.enabled else {}),
+                    ),
+                    "promote",
+                    cache=False,
+                )
+                if config.rollout.environment is not None:
+                    settle(
+                        watch_rollout(
+                            rows=splits["validation"],
+                            name=config.name,
+                            source=config.promote.first,
+                            store=store,
+                            target=target,
+                            settings=settings,
+                            policy=config.rollout.model_dump(mode="json", exclude_none=True),
+                        ),
+                        "roll out",
+                        cache=False,
+                    ).after(promoted)
         with dsl.Else(name="not passed"):
             settle(
                 reject(verdict=verdict, fail_on_reject=fail_on_reject), "reject", cache=False

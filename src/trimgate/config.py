@@ -27,6 +27,8 @@ from trimgate.judge.objective import Constrained, Goal, Objective, goal
 from trimgate.judge.policy import GatePolicy
 from trimgate.judge.settings import EvaluationSettings
 from trimgate.models.directory import ScoreKind, Task
+from trimgate.ops.kserve import Serving
+from trimgate.ops.release import ModelName
 from trimgate.ops.rollout.policy import RolloutPolicy
 from trimgate.targets import PROFILES, Target
 
@@ -311,16 +313,25 @@ class PromoteSection(Section):
             )
         return value
 
-    @model_validator(mode="after")
-    def _recorded(self) -> "PromoteSection":
-        if self.repository is None and is_remote(self.store):
-            raise ValueError("a `store` elsewhere needs a `repository` that records releases")
-        return self
-
     @property
     def first(self) -> str:
         """The environment that `trimgate run` releases to."""
         return next(iter(self.environments))
+
+
+class DeploySection(Section):
+    """Deploys winners on KServe directly, where no repository says what is released.
+
+    Attributes:
+        namespace: Of the InferenceService; that of the pod or the kubeconfig when left out.
+        percent: The winner's share of the traffic; below 100 it is a canary beside the model that
+            is served, which `trimgate deploy` gives the rest.
+        timeout: Seconds that it has to become ready.
+    """
+
+    namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    percent: int = Field(default=100, ge=1, le=100)
+    timeout: int = Field(default=600, ge=1)
 
 
 class ReportSection(Section):
@@ -427,6 +438,8 @@ class Config(Section):
             metric drops by no more than a point (1 % for errors), and it is faster.
         mlflow: Tracking and registry.
         promote: Where a winner goes.
+        serving: How KServe serves it: in the base of the repository's scaffold, and by `deploy`.
+        deploy: Deploy it directly instead of promoting it by Git.
         rollout: What a canary has to show before it gets more of the traffic.
         report: What the card shows besides what it always does.
         cluster: What the compiled pipeline tells a cluster.
@@ -434,7 +447,7 @@ class Config(Section):
     """
 
     version: Literal[1] = 1
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")
+    name: ModelName
     model: ModelSection
     data: DataSection
     metric: str | None = None
@@ -452,6 +465,8 @@ class Config(Section):
     gate: GatePolicy | None = None
     mlflow: MlflowSection = MlflowSection()
     promote: PromoteSection = PromoteSection()
+    serving: Serving = Serving()
+    deploy: DeploySection | None = None
     rollout: RolloutSection = RolloutSection()
     report: ReportSection = ReportSection()
     cluster: ClusterSection = ClusterSection()
@@ -461,6 +476,49 @@ class Config(Section):
     def goal(self) -> Goal:
         """The objective, as selection takes it."""
         return goal(self.objective)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_mode(cls, raw: Any) -> Any:
+        """`serving.mode` is `promote.deployment_mode`, which decides how it may scale."""
+        if not isinstance(raw, Mapping):
+            return raw
+        serving, promote = raw.get("serving") or {}, raw.get("promote") or {}
+        if isinstance(serving, Mapping) and isinstance(promote, Mapping):
+            mode = promote.get("deployment_mode", "Standard")
+            return {**raw, "serving": {"mode": mode, **serving}}
+        return raw
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Config":
+        promote = self.promote
+        if self.serving.mode != promote.deployment_mode:
+            raise InvalidInput(
+                f"the mode is {promote.deployment_mode}, as promote.deployment_mode has it",
+                key="serving.mode", value=self.serving.mode, mend="leave it out",
+            )  # fmt: skip
+        if self.deploy is None:
+            if promote.repository is None and is_remote(promote.store):
+                raise InvalidInput(
+                    "a `store` elsewhere needs a `repository` that records releases, or `deploy`",
+                    key="promote.store", value=promote.store, mend="name the repository",
+                )  # fmt: skip
+            return self
+        other = [f"promote.{key}" for key in ("repository", "environments")
+                 if key in promote.model_fields_set]  # fmt: skip
+        other += ["rollout.environment"] if self.rollout.environment is not None else []
+        if other:
+            raise InvalidInput(
+                f"deploys without Git, and `{other[0]}` is about releases by Git", key="deploy",
+                mend="keep one of them",
+            )  # fmt: skip
+        if not promote.store.startswith(("s3://", "pvc://")):
+            raise InvalidInput(
+                "is not to be read by the cluster's pods, which `deploy` needs",
+                key="promote.store", value=promote.store,
+                mend="give s3://bucket/prefix or pvc://claim/path",
+            )  # fmt: skip
+        return self
 
     @field_validator("target", mode="before")
     @classmethod

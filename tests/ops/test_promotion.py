@@ -20,10 +20,10 @@ from trimgate.ops.release import read as read_release
 from trimgate.ops.release import release_path
 
 
-def finished(folder: Path, run: str, weight: float) -> Path:
+def finished(folder: Path, run: str, weight: float, name: str = "fraud") -> Path:
     """The folder of a run that passed, with its winner beside it."""
-    directory = model(folder / "winners" / run, weight, name="fraud")
-    card = passing(run=run, name="fraud", winner=read(directory))
+    directory = model(folder / "winners" / run, weight, name=name)
+    card = passing(run=run, name=name, winner=read(directory))
     place = folder / "trimgate-runs" / run
     place.mkdir(parents=True)
     (place / "card.json").write_text(card.model_dump_json())
@@ -313,6 +313,8 @@ def test_the_section_is_checked(tmp_path):
     configure(tmp_path, store="s3://models/a")
     with pytest.raises(InvalidInput, match="needs a `repository`"):
         load_config(tmp_path / "optimize.yaml")
+    with pytest.raises(InvalidInput, match="needs a `repository`"):
+        tasks.releases_of(PromoteSection(store="s3://models/a"))
     configure(tmp_path, repository="../config.git", commit_key="keys/bot")
     section = load_config(tmp_path / "optimize.yaml").promote
     assert section.repository == str(tmp_path.parent / "config.git")

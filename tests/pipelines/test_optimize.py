@@ -22,7 +22,7 @@ from trimgate.report import CardInput
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def a_plan(family, framework, data, recipes="default", search=None):
+def a_plan(family, framework, data, recipes="default", search=None, **sections):
     """A plan made without files, so that the compiled text is the same everywhere."""
     config = parse_config(
         {
@@ -34,6 +34,7 @@ def a_plan(family, framework, data, recipes="default", search=None):
             "mlflow": {"tracking_uri": "http://mlflow:5000"},
             "promote": {"store": "/store"},
             **({"search": search} if search else {}),
+            **sections,
         }
     )
     info = ModelInfo(
@@ -70,6 +71,23 @@ CASES = {
         [{"name": "int8", "steps": [{"technique": "quantize", "scheme": "static-int8"}]}],
     ),
 }
+ONE = ("trees", "sklearn", {"path": "s3://data/rows.parquet"}, TREES[:1])
+RELEASES = {
+    "rollout": {
+        "promote": {"store": "s3://models/trimgate", "repository": "https://git.example.com/a/b"},
+        "rollout": {
+            "environment": "production", "namespace": "models",
+            "prometheus": "http://prometheus.monitoring:9090", "steps": [5, 100],
+        },
+    },
+    "deploy": {
+        "promote": {"store": "s3://models/trimgate", "signing": {"verify_key": "/keys/verify.pem"}},
+        "serving": {
+            "max_replicas": 4, "autoscaling": {"kind": "hpa", "metric": "cpu", "target": 70},
+        },
+        "deploy": {"namespace": "models", "percent": 10},
+    },
+}  # fmt: skip
 
 
 def masked(text):
@@ -77,10 +95,14 @@ def masked(text):
     return re.sub(r"sdkVersion: kfp-[\d.]+", "sdkVersion: kfp-X", text)
 
 
-@pytest.mark.parametrize("case", CASES)
+def the_plan(case):
+    return a_plan(*CASES[case]) if case in CASES else a_plan(*ONE, **RELEASES[case])
+
+
+@pytest.mark.parametrize("case", [*CASES, *RELEASES])
 def test_golden(case, tmp_path):
     file = tmp_path / "pipeline.yaml"
-    compile_yaml(a_plan(*CASES[case]), file)
+    compile_yaml(the_plan(case), file)
     text = masked(file.read_text())
     golden = GOLDEN / f"{case}.yaml"
     if os.environ.get("UPDATE_GOLDEN"):
@@ -113,6 +135,23 @@ def test_shared_steps_stand_once(tmp_path):
     assert len([n for n in names if n.endswith(": speed")]) == 3
     assert "gate" in names
     assert "select the winner" in names
+
+
+def test_a_winner_is_promoted_and_rolled_out_or_deployed(tmp_path):
+    done = {}
+    for case in RELEASES:
+        compile_yaml(the_plan(case), tmp_path / f"{case}.yaml")
+        spec = next(yaml.safe_load_all((tmp_path / f"{case}.yaml").read_text()))
+        passed = next(c for n, c in spec["components"].items() if n.startswith("comp-condition")
+                      and "publish" in c["dag"]["tasks"])  # fmt: skip
+        done[case] = {t["taskInfo"]["name"]: t for t in passed["dag"]["tasks"].values()}
+    assert list(done["deploy"]) == ["deploy", "sign and publish"]
+    assert set(done["rollout"]) == {"sign and publish", "promote", "roll out"}
+    assert "promote" in done["rollout"]["roll out"]["dependentTasks"]
+    given = done["deploy"]["deploy"]["inputs"]["parameters"]
+    serving = given["serving"]["runtimeValue"]["constant"]
+    assert serving["autoscaling"] == {"kind": "hpa", "metric": "cpu", "target": 70}
+    assert "resources" not in serving, "they are taken from what was measured"
 
 
 def test_recipes_are_tried_on_a_sample_before_their_full_cost(tmp_path):

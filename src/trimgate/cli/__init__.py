@@ -17,8 +17,8 @@ EXIT_REJECTED = 3
 EXIT_INTERRUPTED = 130
 
 _COMMANDS = (
-    "init", "run", "compile", "submit", "report", "gate", "serve", "stop", "promote", "rollback",
-    "history", "diff", "init-repository", "rollout", "doctor", "schema",
+    "init", "run", "compile", "submit", "report", "gate", "serve", "stop", "promote", "deploy",
+    "rollback", "history", "diff", "init-repository", "rollout", "doctor", "schema",
 )  # fmt: skip
 
 
@@ -236,6 +236,21 @@ def _promote(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     _repository(p)
 
 
+def _deploy(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    p = _command(
+        commands, "deploy", "apply a model that passed to a cluster, where Git does not",
+        "The config's `deploy` says where. An earlier model is deployed again in the same way.",
+    )  # fmt: skip
+    p.add_argument(
+        "what", help="folder or name of a run, models:/NAME@ALIAS, or the URI of a published model"
+    )
+    p.add_argument("-c", "--config", metavar="FILE", help="config (default: optimize.yaml)")
+    p.add_argument(
+        "--percent", type=int, metavar="PERCENT",
+        help="its share of the traffic beside the stable model (default: the config's)",
+    )  # fmt: skip
+
+
 def _rollback(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     p = _command(
         commands, "rollback", "revert the last promotion of a model",
@@ -269,6 +284,9 @@ def _init_repository(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "What is there already stays as it is.",
     )  # fmt: skip
     p.add_argument("--name", help="the model's name (the config's when left out)")
+    p.add_argument(
+        "--run", help="a run, by what was measured of whose winner cpu and memory are set"
+    )
     _repository(p)
 
 
@@ -343,6 +361,7 @@ _ADD = {
     "serve": _serve,
     "stop": _stop,
     "promote": _promote,
+    "deploy": _deploy,
     "rollback": _rollback,
     "history": _history,
     "diff": _diff,

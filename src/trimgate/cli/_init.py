@@ -14,6 +14,7 @@ from trimgate.cli._common import add_to_path, check_output, console
 from trimgate.config import parse_config, resolve_paths
 from trimgate.data import read_columns
 from trimgate.errors import InvalidInput
+from trimgate.ops.release import LONGEST_NAME
 from trimgate.plan import Plan, make_plan
 
 _LABELS = ("label", "target", "class", "y", "labels", "outcome")
@@ -114,6 +115,14 @@ def _known_features(arguments: argparse.Namespace, columns: Mapping[str, Any]) -
     )
 
 
+def _name_of(file: Path) -> str:
+    """A model's name from its file's."""
+    name = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-")
+    if not name[:1].isalpha():
+        name = f"model-{name}"
+    return name[:LONGEST_NAME].strip("-")
+
+
 def _first_draft(
     arguments: argparse.Namespace,
     folder: Path,
@@ -121,7 +130,6 @@ def _first_draft(
     columns: list[str],
     known: list[str] | None,
 ) -> dict[str, Any]:
-    name = arguments.name or re.sub(r"[^a-z0-9]+", "-", Path(arguments.model).stem.lower())
     model: dict[str, Any] = {"path": _relative(arguments.model, folder)}
     if arguments.builder:
         model["builder"] = arguments.builder
@@ -134,7 +142,7 @@ def _first_draft(
         {"method": "temporal", "by": arguments.time} if arguments.time else {"method": "stratified"}
     )
     return {
-        "name": name.strip("-")[:50].strip("-") or "model",
+        "name": arguments.name or _name_of(Path(arguments.model)),
         "model": model,
         "data": {
             "path": _relative(arguments.data, folder),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trimgate.cli._releases import CONFIG, keep_champion, settings, show
-from trimgate.config import MlflowSection, PromoteSection
+from trimgate.config import MlflowSection, PromoteSection, is_remote
 from trimgate.errors import InvalidInput
 from trimgate.tasks import releases_of, store_of, trust_of
 
@@ -59,6 +59,28 @@ def _find(
 ) -> "tuple[str, ReleasedModel, CardInput | None]":
     """The model that is meant: its name, where it is published, and its card if it is here."""
     from trimgate.ops.promotion import current
+
+    what = arguments.what
+    published = find_published(arguments, section, mlflow)
+    if published is not None:
+        return published
+    environments = list(releases.environments)
+    source = arguments.source or environments[max(0, environments.index(arguments.to) - 1)]
+    if source == arguments.to:
+        raise InvalidInput(
+            "is the first environment, and a name says what an earlier one runs", key="--to",
+            value=source, mend="give a run, or the URI of a published model",
+        )  # fmt: skip
+    release = current(releases, what, source)
+    if release.stable is None:
+        raise InvalidInput(f"nothing of {what} is released in {source}", key="--from", value=source)
+    return what, release.stable, _card(release.stable.run, arguments)
+
+
+def find_published(
+    arguments: argparse.Namespace, section: PromoteSection, mlflow: MlflowSection | None
+) -> "tuple[str, ReleasedModel, CardInput | None] | None":
+    """The published model of a run, a version in the registry or an URI; None for a mere name."""
     from trimgate.ops.store import split
 
     what = arguments.what
@@ -79,17 +101,7 @@ def _find(
     if "/" in what:
         uri = what if "://" in what else Path(what).resolve().as_uri() + "/"
         return split(uri)[1], _model(uri), None
-    environments = list(releases.environments)
-    source = arguments.source or environments[max(0, environments.index(arguments.to) - 1)]
-    if source == arguments.to:
-        raise InvalidInput(
-            "is the first environment, and a name says what an earlier one runs", key="--to",
-            value=source, mend="give a run, or the URI of a published model",
-        )  # fmt: skip
-    release = current(releases, what, source)
-    if release.stable is None:
-        raise InvalidInput(f"nothing of {what} is released in {source}", key="--from", value=source)
-    return what, release.stable, _card(release.stable.run, arguments)
+    return None
 
 
 def _of_run(folder: Path, section: PromoteSection) -> "tuple[str, ReleasedModel, CardInput | None]":
@@ -113,6 +125,8 @@ def _version_of(uri: str, section: PromoteSection, card: "CardInput") -> str:
     """The version in MLflow, as an environment that runs the model already recorded it."""
     from trimgate.ops.promotion import released
 
+    if section.repository is None and is_remote(section.store):
+        return ""  # it is deployed without Git
     releases = releases_of(section)
     for environment in releases.environments:
         there = released(releases, environment).get(card.name)

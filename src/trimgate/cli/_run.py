@@ -25,7 +25,7 @@ from trimgate.ops.promotion import check_releases
 from trimgate.ops.publish import check_settings
 from trimgate.plan import Plan
 from trimgate.runtimes import missing_device
-from trimgate.tasks import releases_of, store_of, trust_of
+from trimgate.tasks import check_deploy, releases_of, store_of, trust_of
 
 if TYPE_CHECKING:
     from trimgate.ops.kfp_local import LocalRun
@@ -116,7 +116,11 @@ def _check_places(config: Config, root: Path, arguments: argparse.Namespace) -> 
     check_settings(
         store_of(config.promote), trust=trust_of(config.promote), mounts=config.promote.mounts
     )
-    check_releases(releases_of(config.promote), config.name, config.promote.first)
+    if config.deploy is None:
+        check_releases(releases_of(config.promote), config.name, config.promote.first)
+    else:
+        need("kubernetes", "kserve-cluster")
+        check_deploy(config)
     uri = config.mlflow.tracking_uri
     if config.mlflow.enabled and uri.startswith("sqlite:///"):
         check_writable(Path(uri.removeprefix("sqlite:///")).parent, "mlflow.tracking_uri", file)
@@ -202,6 +206,11 @@ def _released(config: Config, digest: str, out: Console) -> Path | None:
     from trimgate.ops.promotion import current
     from trimgate.ops.store import open_store, split
 
+    if config.deploy is not None:
+        from trimgate.ops.kserve import Cluster
+
+        _say(out, "deployed", str(Cluster.connect(config.deploy.namespace).status(config.name)))
+        return None
     section = config.promote
     releases = releases_of(section)
     stable = current(releases, config.name, section.first).stable

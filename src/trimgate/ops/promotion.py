@@ -310,8 +310,10 @@ def _released(repository: ConfigRepository, environment: str) -> dict[str, Relea
 def _added(releases: Releases, repository: ConfigRepository, name: str) -> None:
     """The local repository learns of a model when it is first promoted."""
     if any(repository.read(release_path(name, e)) is None for e in releases.environments):
+        from trimgate.ops.kserve import Serving
+
         add_to_repository(
-            repository, name, list(releases.environments), mode=releases.mode,
+            repository, name, list(releases.environments), serving=Serving(mode=releases.mode),
             namespaces=releases.namespaces,
         )  # fmt: skip
 

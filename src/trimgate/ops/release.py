@@ -11,13 +11,22 @@ becomes the stable one when `spec.predictor` takes its name and URI. In Knative 
 before it.
 """
 
+import re
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from trimgate.errors import InvalidInput
 from trimgate.ops._yaml_edit import rewrite
@@ -28,7 +37,44 @@ MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 NOT_IN_CANARY = ("maxReplicas", "scaleTarget", "scaleMetric", "scaleMetricType", "autoScaling",
                  "workerSpec")  # fmt: skip
 """Fields of a predictor that KServe's webhook refuses in a canary."""
+LABEL = 63
+"""The longest name of a Service in Kubernetes, and the longest value of a label (RFC 1123)."""
+LONGEST_NAME = LABEL - len("isvc.") - len("-m123456b") - len("-predictor")
+"""KServe labels the pods of a canary `isvc.<name>-<predictor>-predictor`."""
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _HEAD = "# `trimgate promote` writes this file and kustomize applies it; comments are kept.\n"
+
+
+def check_name(name: object) -> object:
+    """Refuses a name that an InferenceService cannot have, or that leaves a canary no room.
+
+    Raises:
+        InvalidInput: It is none; the message says the limit.
+    """
+    if not isinstance(name, str):
+        return name  # another type is refused by the field itself
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            "must begin with a letter and hold lower case letters, digits and dashes",
+            value=name, mend="it is also the name of the InferenceService, such as fraud-2024",
+        )  # fmt: skip
+    if len(name) > LONGEST_NAME:
+        raise InvalidInput(
+            f"has {len(name)} characters, and {LONGEST_NAME} is the most: for a canary KServe adds "
+            f"{LABEL - LONGEST_NAME} of its own, and Kubernetes takes {LABEL}",
+            value=name, mend="choose a shorter name",
+        )  # fmt: skip
+    return name
+
+
+ModelName = Annotated[
+    str,
+    BeforeValidator(check_name),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{_NAME.pattern}$", "maxLength": LONGEST_NAME}
+    ),
+]
+"""A model's name, which is also that of its InferenceService."""
 
 
 class ReleasedModel(BaseModel):
@@ -70,7 +116,7 @@ class Release(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,48}[a-z0-9])?$")
+    name: ModelName
     environment: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     mode: Mode = "Standard"
     stable: ReleasedModel | None = None

@@ -5,7 +5,7 @@ model; the steps after it hand that on, and `benchmark` reports the reason to `s
 """
 
 from trimgate.tasks._common import decode, encode, log_metrics, start
-from trimgate.tasks._deploy import deploy_kserve
+from trimgate.tasks._deploy import check_deploy, deploy_kserve, serving_for
 from trimgate.tasks._judging import benchmark, check_serving, evaluate, gate, report, select
 from trimgate.tasks._kubeflow import log_classification
 from trimgate.tasks._models import apply_technique, describe_model, import_model, load_data
@@ -30,6 +30,7 @@ __all__ = [
     "apply_technique",
     "begin_rollout",
     "benchmark",
+    "check_deploy",
     "check_serving",
     "decode",
     "deploy_kserve",
@@ -53,6 +54,7 @@ __all__ = [
     "sample",
     "screen",
     "select",
+    "serving_for",
     "start",
     "store_of",
     "trust_of",

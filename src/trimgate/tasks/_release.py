@@ -176,6 +176,11 @@ def releases_of(promote: PromoteSection) -> "Releases":
     from trimgate.ops.promotion import Releases
 
     local = promote.repository is None
+    if local and is_remote(promote.store):
+        raise InvalidInput(
+            "a `store` elsewhere needs a `repository` that records releases",
+            key="promote.store", value=promote.store, mend="name the repository",
+        )  # fmt: skip
     url = promote.repository or str(Path(promote.store) / "releases.git")
     access = Access(
         url,

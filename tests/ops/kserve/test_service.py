@@ -61,7 +61,7 @@ def test_promotion_gives_the_canary_the_stable_place():
 def test_kustomize_makes_the_same_of_base_and_release(tmp_path, name, canary):
     serving = SERVINGS[name]
     base, now = base_service("fraud", serving), release(serving.mode, canary)
-    files = add_model("fraud", ["production"], mode=serving.mode, service=base)
+    files = add_model("fraud", ["production"], serving=serving)
     files["overlays/production/fraud/release.yaml"] = write(
         now, predictor=base["spec"]["predictor"]
     )
@@ -72,7 +72,9 @@ def test_kustomize_makes_the_same_of_base_and_release(tmp_path, name, canary):
         ["kubectl", "kustomize", tmp_path / "overlays/production/fraud"],
         check=True, capture_output=True,
     ).stdout  # fmt: skip
-    assert list(yaml.safe_load_all(built)) == [released_service(base, now)]
+    assert list(yaml.safe_load_all(built)) == [
+        disruption_budget("fraud"), released_service(base, now),
+    ]  # fmt: skip
 
 
 def benchmark(peak_rss: int, cpu: float) -> Benchmark:

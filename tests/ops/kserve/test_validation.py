@@ -4,11 +4,20 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ops.kserve.samples import objects, service
+from ops.kserve.samples import DIGESTS, objects, release, released_model, service
 
 from trimgate.errors import InvalidInput
-from trimgate.ops.kserve import inference_graph, problems, serving_runtime, validate
+from trimgate.ops.kserve import (
+    Serving,
+    base_service,
+    inference_graph,
+    problems,
+    released_service,
+    serving_runtime,
+    validate,
+)
 from trimgate.ops.kserve._rules import check_change
+from trimgate.ops.release import LONGEST_NAME, start_canary
 
 OBJECTS = objects()
 
@@ -154,6 +163,25 @@ def with_canaries(*entries: tuple[str, int]) -> dict:
         for name, share in entries
     ]
     return obj
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative"])
+def test_the_longest_name_leaves_room_for_a_canary(mode):
+    name = "m" * LONGEST_NAME
+    now = release(mode).model_copy(update={"name": name})
+    taken = f"m{DIGESTS['new'][7:13]}"  # so that the canary is named by one character more
+    stable = now.stable.model_copy(update={"predictor": taken if mode == "Standard" else ""})
+    now = start_canary(now.model_copy(update={"stable": stable}), released_model("new"), 10)
+    base = base_service(name, Serving(mode=mode))
+    assert problems(released_service(base, now)) == []
+    if mode == "Standard":
+        longer = released_service(base, now)
+        longer["metadata"]["name"] += "m"
+        (problem,) = problems(longer)
+        assert (problem.key, problem.mend) == (
+            "spec.canary[0].predictor.name", "make it 1 shorter",
+        )  # fmt: skip
+        assert "64 characters of at most 63" in problem.problem
 
 
 def test_canaries_have_names_of_their_own_and_share_100_percent():

@@ -1,13 +1,16 @@
 """The files of a model in a config repository."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from trimgate.ops._yaml_edit import rewrite
 from trimgate.ops.git._repository import Change, ConfigRepository
-from trimgate.ops.release import Mode, Release, release_path, write
+from trimgate.ops.release import Release, check_name, release_path, write
+
+if TYPE_CHECKING:
+    from trimgate.ops.kserve import Serving
 
 _KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 
@@ -17,8 +20,7 @@ def add_to_repository(
     name: str,
     environments: Sequence[str],
     *,
-    mode: Mode = "Standard",
-    service: Mapping[str, Any] | None = None,
+    serving: "Serving | None" = None,
     namespaces: Mapping[str, str] | None = None,
 ) -> str | None:
     """Adds a model's base and overlays to a config repository; files that are there stay.
@@ -27,9 +29,7 @@ def add_to_repository(
         repository: An open config repository; it may be empty.
         name: The model's name.
         environments: The environments, such as `staging` and `production`.
-        mode: KServe's deployment mode.
-        service: The InferenceService without a model's URI; `trimgate.ops.kserve.base_service`'s
-            own when left out.
+        serving: How the model is served.
         namespaces: Namespace of an environment, where the overlay is to set one.
 
     Returns:
@@ -37,9 +37,7 @@ def add_to_repository(
     """
 
     def edit(repository: ConfigRepository) -> Change | None:
-        wanted = add_model(
-            name, environments, mode=mode, service=service, namespaces=namespaces or {}
-        )
+        wanted = add_model(name, environments, serving=serving, namespaces=namespaces)
         files = {path: text for path, text in wanted.items() if repository.read(path) is None}
         for environment in environments:
             path = f"overlays/{environment}/kustomization.yaml"
@@ -55,21 +53,20 @@ def add_model(
     name: str,
     environments: Sequence[str],
     *,
-    mode: Mode = "Standard",
-    service: Mapping[str, Any] | None = None,
+    serving: "Serving | None" = None,
     namespaces: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """A model's files by path: base and overlays, with nothing released yet."""
-    if service is None:
-        from trimgate.ops.kserve import Serving, base_service
+    from trimgate.ops.kserve import Serving, base_service, disruption_budget
 
-        service = base_service(name, Serving(mode=mode))
-    files = {
-        f"base/{name}/inferenceservice.yaml": _dump(service),
-        f"base/{name}/kustomization.yaml": _dump(
-            {**_KUSTOMIZATION, "resources": ["inferenceservice.yaml"]}
-        ),
+    check_name(name)
+    serving = serving or Serving()
+    base = {
+        "inferenceservice.yaml": base_service(name, serving),
+        "poddisruptionbudget.yaml": disruption_budget(name),
     }
+    base["kustomization.yaml"] = {**_KUSTOMIZATION, "resources": list(base)}
+    files = {f"base/{name}/{file}": _dump(content) for file, content in base.items()}
     for environment in environments:
         folder = f"overlays/{environment}/{name}"
         namespace = (namespaces or {}).get(environment)
@@ -80,7 +77,7 @@ def add_model(
             "patches": [{"path": "release.yaml"}],
         }
         files[f"{folder}/kustomization.yaml"] = _dump(overlay)
-        empty = Release(name=name, environment=environment, mode=mode)
+        empty = Release(name=name, environment=environment, mode=serving.mode)
         files[release_path(name, environment)] = write(empty)
     return files
 

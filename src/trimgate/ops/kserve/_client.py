@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -97,7 +98,8 @@ class Cluster:
                 config.load_incluster_config(settings)
                 namespace = namespace or own.read_text().strip()
             else:
-                file = None if kubeconfig is None else str(kubeconfig)
+                # the library reads the variable once, when it is imported
+                file = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")
                 config.load_kube_config(file, context, settings, persist_config=False)
                 found, current = config.list_kube_config_contexts(file)
                 chosen = next((c for c in found if c["name"] == context), current)

@@ -34,7 +34,8 @@ def deploy(
         cluster: Where.
         model: A model that passed the gate.
         name: The InferenceService's name.
-        serving: How it is served.
+        serving: How it is served. Where it does not say the resources, those of the service that
+            is there are kept, with its arguments.
         environment: As the release records it.
         percent: 1 to 99 starts or goes on with a canary; 100 makes the model the stable one.
         dry_run: Only ask the server whether it would take it.
@@ -56,6 +57,10 @@ def deploy(
         before = Release(name=name, environment=environment, mode=serving.mode)
     after = _after(before, model, percent)
     base = base_service(name, serving, namespace=cluster.namespace)
+    if live is not None and "resources" not in serving.model_fields_set:
+        there = live["spec"]["predictor"].get("model", {})
+        kept = {key: there[key] for key in ("resources", "args") if key in there}
+        base["spec"]["predictor"]["model"] |= kept
     cluster.apply(released_service(base, after), dry_run=dry_run)
     return after
 

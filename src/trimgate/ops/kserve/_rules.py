@@ -11,7 +11,7 @@ from typing import Any
 
 from trimgate.errors import InvalidInput
 from trimgate.ops.kserve._quantities import canonical
-from trimgate.ops.release import MODE_ANNOTATION, NOT_IN_CANARY
+from trimgate.ops.release import LABEL, MODE_ANNOTATION, NOT_IN_CANARY
 
 AUTOSCALER_ANNOTATION = "serving.kserve.io/autoscalerClass"
 KNATIVE_CLASS_ANNOTATION = "autoscaling.knative.dev/class"
@@ -101,6 +101,24 @@ def _service(obj: Mapping[str, Any]) -> Iterator[InvalidInput]:
         yield from _knative(predictor, spec)
     else:
         yield from _canaries(predictor, spec)
+        yield from _lengths(obj["metadata"]["name"], spec)
+
+
+def _lengths(name: str, spec: Mapping[str, Any]) -> Iterator[InvalidInput]:
+    """The label `app` of a predictor's pods is made of both names, and KServe checks neither."""
+    predictors = {"spec.predictor": spec["predictor"]}
+    for number, entry in enumerate(spec.get("canary", ())):
+        predictors[f"spec.canary[{number}].predictor"] = entry["predictor"]
+    for path, predictor in predictors.items():
+        own = predictor.get("name")
+        label = f"isvc.{name}-{own}-predictor" if own else f"isvc.{name}-predictor"
+        if len(label) > LABEL:
+            yield InvalidInput(
+                f"is too long: KServe labels its pods {label!r}, which has {len(label)} characters "
+                f"of at most {LABEL}",
+                key=f"{path}.name" if own else "metadata.name", value=own or name,
+                mend=f"make it {len(label) - LABEL} shorter",
+            )  # fmt: skip
 
 
 def _predictor(predictor: Mapping[str, Any], path: str) -> Iterator[InvalidInput]:
