@@ -144,6 +144,7 @@ def run_local(
         local.init(
             runner=runner,
             pipeline_root=str(root),
+            workspace_root=str(root / "workspace"),  # else each run leaves a folder in /tmp
             raise_on_error=True,
             enable_caching=cache,
             cache_root=str(root / "cache"),
