@@ -92,10 +92,11 @@ def _drop(
         else:
             needed = rows_for_interval(worse, margin, candidate.rows, confidence)
     bound = f"at most {worse.high:.2g} worse, with {confidence:.4g} confidence"
+    what = "rise" if rule.startswith("calibration") else "drop"
     reason = {
-        "pass": f"the drop is below {margin:g} ({bound})",
-        "fail": f"the drop is above {margin:g}: at least {worse.low:.4g}",
-        "inconclusive": f"{candidate.rows} rows cannot tell whether the drop stays below "
+        "pass": f"the {what} is below {margin:g} ({bound})",
+        "fail": f"the {what} is above {margin:g}: at least {worse.low:.4g}",
+        "inconclusive": f"{candidate.rows} rows cannot tell whether the {what} stays below "
         f"{margin:g} ({bound}){more(needed)}",
     }[outcome]
     return result(
