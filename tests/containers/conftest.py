@@ -1,5 +1,6 @@
 """A container engine, and the images that `make images` built."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -29,7 +30,11 @@ def engine() -> Iterator[docker.DockerClient]:
         pytest.skip("neither Docker nor podman is here: nothing is run in containers")
     with tempfile.TemporaryDirectory(prefix="podman-") as folder:
         socket = f"unix://{folder}/podman.sock"
-        service = subprocess.Popen(["podman", "system", "service", "--time", "0", socket])
+        service = subprocess.Popen(
+            # conmon leaves a file where it is started when a container runs out of memory
+            ["podman", "system", "service", "--time", "0", socket],
+            cwd=folder,
+        )
         os.environ["DOCKER_HOST"] = socket
         try:
             deadline = time.monotonic() + 60
@@ -37,7 +42,7 @@ def engine() -> Iterator[docker.DockerClient]:
                 assert service.poll() is None, "podman's service ended"
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            with docker.from_env() as client:
+            with contextlib.closing(docker.from_env()) as client:
                 yield client
         finally:
             del os.environ["DOCKER_HOST"]

@@ -1,6 +1,10 @@
 """What the images hold, and what a process in them cannot do."""
 
+import io
 import json
+import re
+import tarfile
+from pathlib import Path
 
 import docker
 import pytest
@@ -10,12 +14,14 @@ import trimgate
 
 pytestmark = pytest.mark.containers
 
+ROOT = Path(__file__).parents[2]
+
 
 def run(engine, image, *command: str, **options) -> str:
     text = engine.containers.run(
         image.id,
-        list(command),
-        entrypoint=[],
+        list(command[1:]),
+        entrypoint=[command[0]],
         remove=True,
         stderr=True,
         network_mode="none",
@@ -38,8 +44,18 @@ def test_labels_and_user(built):
     assert len(labels["org.opencontainers.image.revision"]) == 40
 
 
+def read_file(engine, image, path: str) -> bytes:
+    container = engine.containers.create(image.id)
+    try:
+        parts, _ = container.get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(parts))) as archive:
+            return archive.extractfile(archive.next()).read()
+    finally:
+        container.remove(force=True)
+
+
 def test_sbom_lists_what_is_installed(engine, built):
-    sbom = json.loads(run(engine, built, "cat", "/usr/share/sbom/trimgate.cdx.json"))
+    sbom = json.loads(read_file(engine, built, "/usr/share/sbom/trimgate.cdx.json"))
     assert sbom["bomFormat"] == "CycloneDX"
     listed = {part["name"]: part["version"] for part in sbom["components"]}
     assert listed["trimgate"] == trimgate.__version__
@@ -48,14 +64,49 @@ def test_sbom_lists_what_is_installed(engine, built):
         "print(json.dumps({d.name: d.version for d in m.distributions()}))"
     )
     installed = json.loads(run(engine, built, "python3", "-c", script))
-    assert installed.items() <= {**listed}.items()
+    assert installed.items() <= listed.items()
+    debian = run(engine, built, "dpkg-query", "--show", "--showformat=${Package}=${Version}\\n")
+    packages = dict(line.split("=", 1) for line in debian.splitlines())
+    assert len(packages) > 50
+    assert packages.items() <= listed.items()
+    assert listed.keys() == {*installed, *packages}
+    assert all(part["purl"].startswith("pkg:") for part in sbom["components"])
+
+
+def test_installed_is_what_was_locked(engine, built, request):
+    """Nothing comes from elsewhere: each package is in the lock, in that version."""
+    title = built.attrs["Config"]["Labels"]["org.opencontainers.image.title"]
+    lock = ROOT / "images" / title.split()[-1] / "requirements.lock"
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", lock.read_text(), re.MULTILINE))
+    script = (
+        "import importlib.metadata as m, json;"
+        "print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    )
+    installed = json.loads(run(engine, built, "python3", "-c", script))
+    del installed["trimgate"]
+
+    def normal(name):
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    assert {normal(n): v for n, v in installed.items()} == {normal(n): v for n, v in locked.items()}
 
 
 def test_no_build_tools(engine, built):
-    script = "for tool in pip pip3 gcc cc make git; do command -v $tool; done; true"
+    script = "for tool in pip pip3 gcc cc make ld; do command -v $tool; done; true"
     assert run(engine, built, "sh", "-c", script) == ""
     with pytest.raises(docker.errors.ContainerError, match="No module named pip"):
         run(engine, built, "python3", "-m", "pip", "--version")
+
+
+def test_promotion_has_git_and_ssh_and_a_name(engine, core):
+    script = "git --version && command -v ssh && git config --system safe.directory && id -un"
+    told = run(engine, core, "sh", "-c", script, user="65532:65532").split("\n")
+    assert told[0].startswith("git version 2.")
+    assert told[1:4] == ["/usr/bin/ssh", "*", "trimgate"]
+
+
+def test_the_server_has_none_of_it(engine, server):
+    assert run(engine, server, "sh", "-c", "command -v git ssh; true") == ""
 
 
 def test_core_imports_no_torch(engine, core):

@@ -1,6 +1,7 @@
 """The manifests: they build, every object is valid, and none asks for more than it needs."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,19 +10,24 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
+from manifest_kinds import custom_kinds
+from trimgate.pipelines.optimize._platform import RELEASES
 
 import trimgate
-from trimgate.ops.kserve import RIGHTS
+from trimgate.ops.kserve import RIGHTS, serving_runtime
+from trimgate.ops.kserve._runtimes import IMAGES
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "manifests"
 OVERLAYS = ("local", "staging", "production")
 BUILT = (*(f"overlays/{name}" for name in OVERLAYS), "argocd", "flux")
-# Their schemas come with their operators, and not with Kubernetes.
-CUSTOM = {
-    "AppProject", "Application", "ClusterServingRuntime", "ExternalSecret", "GitRepository",
-    "Kustomization", "PodMonitor", "PrometheusRule", "SealedSecret", "ServingRuntime",
-}  # fmt: skip
+ROLLOUT_METRICS = ROOT / "src/trimgate/ops/rollout/metrics.py"
+RUNTIMES = MANIFESTS / "base/serving-runtimes.yaml"
+# Files that a component takes from who uses it.
+GIVEN = {
+    "recurring-run": {"pipeline.yaml": "{}\n"},
+    "rollout-watcher": {"optimize.yaml": "{}\n", "rows.csv": "a,y\n1,0\n"},
+}
 
 if shutil.which("kubectl") is None:
     pytest.skip("kubectl is not installed: manifests are not built", allow_module_level=True)
@@ -47,8 +53,8 @@ def every(built, tmp_path_factory) -> list[dict]:
     for component in (MANIFESTS / "components").iterdir():
         folder = tmp_path_factory.mktemp("overlay")
         shutil.copytree(MANIFESTS, folder / "manifests")
-        if component.name == "recurring-run":
-            (folder / "manifests/components/recurring-run/pipeline.yaml").write_text("{}\n")
+        for name, text in GIVEN.get(component.name, {}).items():
+            (folder / "manifests/components" / component.name / name).write_text(text)
         (folder / "manifests/one").mkdir()
         (folder / "manifests/one/kustomization.yaml").write_text(
             f"namespace: one\ncomponents: [../components/{component.name}]\n"
@@ -67,10 +73,51 @@ def containers(obj: dict) -> list[tuple[dict, dict]]:
 
 
 def test_every_object_is_valid(every):
+    """Core kinds by Kubernetes' own schemas, the others by their definitions; strictly."""
     version = kubernetes_validate.latest_version()
+    definitions = custom_kinds()
+    seen = set()
     for obj in every:
-        if obj["kind"] not in CUSTOM or obj["apiVersion"] in ("v1", "apps/v1"):
+        schema = definitions.get((obj["apiVersion"], obj["kind"]))
+        if schema is None:
             kubernetes_validate.validate(obj, version, strict=True)
+        else:
+            seen.add(obj["kind"])
+            assert not list(schema.iter_errors({k: obj[k] for k in obj if k in ("spec", "data")}))
+    assert seen == {
+        "AppProject", "Application", "ExternalSecret", "GitRepository", "Kustomization",
+        "PodMonitor", "PrometheusRule", "SealedSecret", "ServiceMonitor", "ServingRuntime",
+    }  # fmt: skip
+
+
+def test_a_typo_in_a_custom_kind_would_be_found(every):
+    monitor = next(o for o in every if o["kind"] == "ServiceMonitor")
+    broken = json.loads(json.dumps(monitor).replace("endpoints", "endpoint"))
+    schema = custom_kinds()[monitor["apiVersion"], "ServiceMonitor"]
+    assert list(schema.iter_errors({"spec": broken["spec"]}))
+
+
+def test_serving_runtimes_are_those_of_the_code():
+    """`UPDATE_GOLDEN=1` writes the file."""
+    text = "---\n".join(
+        yaml.safe_dump(serving_runtime(kind), sort_keys=False, width=100) for kind in IMAGES
+    )
+    text = f"# Written by tests/manifests from trimgate.ops.kserve.serving_runtime.\n{text}"
+    if os.environ.get("UPDATE_GOLDEN"):
+        RUNTIMES.write_text(text)
+    assert text == RUNTIMES.read_text(), (
+        "changed on purpose? UPDATE_GOLDEN=1 pytest tests/manifests"
+    )
+
+
+def test_each_overlay_has_every_runtime(built):
+    for overlay in OVERLAYS:
+        found = {
+            o["metadata"]["name"]
+            for o in built[f"overlays/{overlay}"]
+            if o["kind"] == "ServingRuntime"
+        }
+        assert found == set(IMAGES)
 
 
 def test_a_typo_would_be_found(built):
@@ -183,13 +230,39 @@ def test_secrets_that_pods_take_are_described(every):
 
 
 def test_images_are_this_version_s(every):
-    named = [c["image"] for o in every for _, c in containers(o) if "trimgate/" in c["image"]]
-    assert named
-    assert {image.partition(":")[2] for image in named} == {trimgate.__version__}
+    named = {c["image"] for o in every for _, c in containers(o) if "trimgate/" in c["image"]}
+    assert named == {
+        f"trimgate/python-{name}:{trimgate.__version__}" for name in ("core", "server")
+    }
+
+
+def test_every_image_is_one_that_is_built():
+    built = (ROOT / "images/Dockerfile").read_text()
+    for name in ("core", "torch", "server"):
+        assert f"AS {name}\n" in built
+
+
+def test_only_releasing_pods_reach_out(built):
+    """A step that runs what users bring reaches Kubeflow and this namespace alone."""
+    for overlay in OVERLAYS:
+        policies = {
+            o["metadata"]["name"]: o["spec"]
+            for o in built[f"overlays/{overlay}"]
+            if o["kind"] == "NetworkPolicy"
+        }
+        anywhere = {
+            name
+            for name, spec in policies.items()
+            for rule in spec.get("egress", ())
+            if "to" not in rule
+        }
+        assert anywhere <= {"releases", "model-downloads", "mlflow"}
+        assert policies["releases"]["podSelector"] == {"matchLabels": {RELEASES: "true"}}
 
 
 def test_metrics_that_rules_and_dashboard_read_exist():
-    code = "\n".join(f.read_text() for f in (ROOT / "src/trimgate/serving").glob("*.py"))
+    sources = [*(ROOT / "src/trimgate/serving").glob("*.py"), ROLLOUT_METRICS]
+    code = "\n".join(file.read_text() for file in sources)
     texts = [
         (MANIFESTS / "components/monitoring" / name).read_text()
         for name in ("rules.yaml", "dashboard.json")

@@ -331,6 +331,14 @@ def _rollout(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         a.add_argument("--rows", help="for golden inputs: .parquet, .csv, .npz, or a folder")
         a.add_argument("--url", help="the local platform, if it was not started here")
         a.add_argument("--json", action="store_true", help="print JSON")
+        if name in ("start", "watch"):
+            a.add_argument(
+                "--metrics", metavar="HOST:PORT",
+                help="answer Prometheus there: agreement, and how each check stands",
+            )  # fmt: skip
+            a.add_argument(
+                "--forever", action="store_true", help="then wait for the next rollout"
+            )
         if name == "start":
             a.add_argument(
                 "--from", dest="source", default="staging", metavar="ENVIRONMENT",

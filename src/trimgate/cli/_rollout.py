@@ -67,21 +67,40 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    """Takes the rollout to its end."""
-    from trimgate.ops.rollout.watch import watch
+    """Takes the rollout to its end, or each one, one after the other."""
+    from trimgate.ops.rollout.metrics import Metrics
+    from trimgate.ops.rollout.watch import follow, watch
+
+    address = _address(arguments.metrics) if arguments.metrics else None
+    metrics = Metrics(arguments.name, arguments.environment)
 
     out = console()
     last: list[str] = []
 
     def say(event: "Event") -> None:
+        metrics(event)
         if arguments.json:
             print(json.dumps(_as_json(event)), flush=True)
         else:
             _line(out, event, last)
 
-    with _opened(arguments) as (config, log, platform):
+    with (
+        metrics.served(*address) if address else contextlib.nullcontext(),
+        _opened(arguments) as (config, log, platform),
+    ):
+        if arguments.forever:
+            follow(log, platform, config.rollout, say=say)
         ended = watch(log, platform, config.rollout, say=say)
     return EXIT_PASSED if ended.state == "promoted" else EXIT_REJECTED
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InvalidInput(
+            "must be HOST:PORT", key="--metrics", value=text, mend="write 127.0.0.1:9464"
+        )
+    return host.strip("[]"), int(port)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from trimgate.serving._client import HttpClient, RequestFailed, grpc_infer, infe
 from trimgate.serving._tensors import Array
 from trimgate.serving.curl import instance
 from trimgate.serving.process import RunningServer, start
+from trimgate.serving.server import Address
 
 Floats = NDArray[np.float64]
 _Body = tuple[bytes, dict[str, str]]
@@ -111,7 +112,7 @@ def smoke_test(
         pending = None if baseline is None else pool.submit(launch, baseline)
         servers = [launch(winner)]
         bodies = [_bodies(info, rows)]
-        checks |= _check(servers[0], Path(winner), info, rows.take(slice(_GOLDEN)), threads, errors)
+        checks |= check_answers(servers[0].address, winner, rows, threads=threads, errors=errors)
         if baseline is not None and pending is not None:
             with _noting("the baseline's server", errors):
                 servers.append(pending.result())
@@ -127,25 +128,37 @@ def smoke_test(
     return _record(info, checks, times, errors, seed).model_copy(update={"load": tuple(loads)})
 
 
-def _check(
-    server: RunningServer,
-    directory: Path,
-    info: ModelInfo,
+def check_answers(
+    address: Address,
+    directory: str | Path,
     rows: Dataset,
-    threads: int,
+    *,
     errors: list[str],
+    threads: int = 1,
 ) -> dict[str, bool]:
-    """Each check by name; why one does not hold goes to `errors`."""
+    """Asks a server that nobody else has asked, and compares with a session in this process.
+
+    Args:
+        address: Where it answers.
+        directory: The model directory that it serves.
+        rows: Rows to send; the first 32 are.
+        errors: Gets why a check does not hold.
+        threads: Intra-op threads of the session.
+
+    Returns:
+        Whether each of `CHECKS` holds.
+    """
     from trimgate import models, runtimes
 
+    info, rows = read(directory), rows.take(slice(_GOLDEN))
     inputs = models.build_inputs(info, rows.features)
     session = runtimes.load(directory, threads=threads)
     expected = _tensors.outputs(info, session.predict(inputs))
     session.close()
     sent = _tensors.request_tensors(info, rows.features)
-    name = server.address.name
+    name = address.name
 
-    with HttpClient(server.url, name) as client:
+    with HttpClient(address.url, name) as client:
 
         def ready() -> None:
             _expect(
@@ -180,8 +193,8 @@ def _check(
             same(client.infer(sent), expected)
 
         def grpc() -> None:
-            _expect(server.grpc is not None, "there is no gRPC port")
-            same(grpc_infer(str(server.grpc), name, sent), expected)
+            _expect(address.grpc is not None, "there is no gRPC port")
+            same(grpc_infer(str(address.grpc), name, sent), expected)
 
         def bad_request() -> None:
             for body in (b'{"instances": [[', json.dumps({"instances": [{"?": 1}]}).encode()):
@@ -235,9 +248,7 @@ def _expect(held: object, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def same(
-    given: dict[str, Array], expected: dict[str, Array], tolerance: float = 1e-6
-) -> None:
+def same(given: dict[str, Array], expected: dict[str, Array], tolerance: float = 1e-6) -> None:
     """Compares served outputs with those of a session, to `tolerance` (relative, as float32).
 
     Raises:

@@ -1,5 +1,6 @@
 """The watcher keeps nothing: killed anywhere and started again, it comes to the same end."""
 
+import urllib.request
 from datetime import UTC, datetime
 
 import pytest
@@ -8,9 +9,10 @@ from rollouts import config_repository, released
 from trimgate.errors import InvalidInput
 from trimgate.ops.git import ConfigRepository, GitError, ReleaseLog
 from trimgate.ops.release import drop_canary, release_stable, start_canary
+from trimgate.ops.rollout.metrics import Metrics
 from trimgate.ops.rollout.observations import Golden, Observation, Pair, Traffic
 from trimgate.ops.rollout.policy import RolloutPolicy
-from trimgate.ops.rollout.watch import watch
+from trimgate.ops.rollout.watch import follow, watch
 
 POLICY = RolloutPolicy(
     minimum_seconds=0, minimum_requests=10, interval=0.01, max_latency_ratio={}, golden=1
@@ -169,3 +171,64 @@ def test_a_repository_that_comes_back(log):
     assert [event.text for event in said if event.kind == "problem"] == [
         "the repository is not to be had: locked"
     ] * 3
+
+
+def scraped(metrics):
+    with metrics.served("127.0.0.1", 0) as port:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read()
+    return dict(
+        line.rsplit(" ", 1)
+        for line in text.decode().splitlines()
+        if not line.startswith("#") and "_created" not in line
+    )
+
+
+def test_metrics_show_the_canary_and_forget_it(log, both):
+    metrics = Metrics("small", "production")
+    of = 'environment="production",model="small"'
+    seen = []
+
+    def say(event):
+        metrics(event)
+        if event.kind == "look" and not seen:
+            seen.append(scraped(metrics))
+
+    watch(log, Sees(both[1].digest, 10), POLICY, say=say, sleep=lambda seconds: None)
+    (during,) = seen
+    assert during[f"trimgate_rollout_canary_percent{{{of}}}"] == "10.0"
+    assert during[f'trimgate_rollout_disagreement{{bound="observed",{of}}}'] == "1.0"
+    assert (
+        float(during[f'trimgate_rollout_disagreement{{bound="low",{of}}}'])
+        > POLICY.max_disagreement
+    )
+    assert during[f'trimgate_rollout_check{{check="agreement",{of}}}'] == "-1.0"
+    assert during[f'trimgate_rollout_check{{check="ready",{of}}}'] == "1.0"
+    after = scraped(metrics)
+    assert after[f"trimgate_rollout_canary_percent{{{of}}}"] == "0.0"
+    assert after[f'trimgate_rollout_ended_total{{{of},state="rolled back"}}'] == "1.0"
+    assert after[f'trimgate_rollout_ended_total{{{of},state="promoted"}}'] == "0.0"
+    assert not [name for name in after if "disagreement" in name or "_check{" in name]
+
+
+def test_a_service_takes_one_rollout_after_the_other(log, both):
+    """It waits while there is none, and says of each end once."""
+    said, waits = [], []
+
+    class Enough(Exception):
+        pass
+
+    def sleep(seconds):
+        if not any(event.kind == "end" for event in said):
+            return
+        waits.append(seconds)
+        if len(waits) == 2:  # the first canary was rolled back: somebody begins another
+            log.change(lambda release: start_canary(release, both[1], 10), "Canary at 10 %")
+            platform.bad = None
+        if len(waits) == 40:
+            raise Enough
+
+    platform = Sees(both[1].digest, 50)
+    with pytest.raises(Enough):
+        follow(log, platform, POLICY, say=said.append, sleep=sleep)
+    ends = [event.text.partition(":")[0] for event in said if event.kind == "end"]
+    assert ends == ["rolled back", "promoted"]

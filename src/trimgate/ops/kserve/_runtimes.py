@@ -11,7 +11,7 @@ from trimgate.ops.kserve._quantities import cpu, memory
 RuntimeKind = Literal["trimgate", "triton", "openvino"]
 
 IMAGES: dict[str, str] = {
-    "trimgate": f"trimgate/server:{__version__}",
+    "trimgate": f"trimgate/python-server:{__version__}",
     "triton": "nvcr.io/nvidia/tritonserver:26.06-py3",
     "openvino": "docker.io/openvino/model_server:2026.4.1",
 }

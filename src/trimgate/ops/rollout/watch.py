@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NoReturn
 
 from trimgate.errors import InvalidInput, TrimgateError
 from trimgate.judge.records import RuleResult
-from trimgate.ops.git import ReleaseLog
+from trimgate.ops.git import GitError, ReleaseLog
 from trimgate.ops.release import (
     Release,
     ReleasedModel,
@@ -123,6 +123,35 @@ def watch(
             )
             return ended
         place = None
+        sleep(policy.interval)
+
+
+def follow(
+    log: ReleaseLog,
+    platform: Platform,
+    policy: RolloutPolicy,
+    *,
+    say: Callable[[Event], None] = lambda event: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> NoReturn:
+    """Takes each rollout to its end, and waits for the next one; as a service does.
+
+    Args and Raises: As `watch`; that none runs is no mistake here.
+    """
+    ended: str | None = None
+    while True:
+        try:
+            place = position(log.entries())
+        except (GitError, OSError) as error:
+            say(Event(datetime.now(UTC), "problem", f"the repository is not to be had: {error}", 0))
+            place = None
+        if place is not None and place.state != "idle":
+            revision = (place.step or place.newest).revision
+            if ended is None and place.state == "rolled back":
+                ended = revision  # before this began
+            if revision != ended:
+                ended = watch(log, platform, policy, say=say, sleep=sleep).revision
+                continue
         sleep(policy.interval)
 
 

@@ -1,9 +1,13 @@
-"""Adds the packages of Debian that are installed here to a CycloneDX SBOM, at build time.
+"""Completes a CycloneDX SBOM of Python packages at build time: Debian's packages, and purls.
 
-python3 add_debian.py SBOM OUT
+    python3 sbom.py SBOM OUT
+
+Scanners go by the purl, which cyclonedx-bom leaves out for wheels that were installed from a
+folder; all of them come from the lock.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +19,9 @@ FIELDS = "${Package}\t${Version}\t${Architecture}\n"
 def main(source: str, out: str) -> None:
     """Reads one SBOM and writes the longer one."""
     sbom = json.loads(Path(source).read_bytes())
+    for part in sbom["components"]:
+        name = re.sub(r"[-_.]+", "-", part["name"]).lower()
+        part.setdefault("purl", f"pkg:pypi/{name}@{quote(part['version'], safe='')}")
     listed = subprocess.run(
         ["dpkg-query", "--show", "--showformat", FIELDS],  # noqa: S607 - Debian's own
         capture_output=True,
@@ -25,13 +32,7 @@ def main(source: str, out: str) -> None:
         name, version, architecture = line.split("\t")
         purl = f"pkg:deb/debian/{quote(name)}@{quote(version, safe='')}?arch={architecture}"
         sbom["components"].append(
-            {
-                "type": "library",
-                "bom-ref": purl,
-                "name": name,
-                "version": version,
-                "purl": purl,
-            }
+            {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
         )
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     Path(out).write_text(json.dumps(sbom, indent=1) + "\n")
