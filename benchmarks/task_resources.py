@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 TASK = re.compile(r"- Executing task '([^']+)'")
-TAKEN = re.compile(r"^\s*resources (\{.*\})$")
+TAKEN = re.compile(r"^\s*resources (\{.*\})\s*$")
 
 
 def read(log: Path) -> dict[str, list[dict[str, float]]]:
