@@ -1,13 +1,20 @@
-"""Real small models and their rows, made once for all tests that run whole pipelines."""
+"""Settings of all tests, and real small models with rows for those that run whole pipelines."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import GradientBoostingClassifier
 from skops import io
+
+# no test depends on how fast the machine is
+settings.register_profile(
+    "trimgate", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("trimgate")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from trimgate.errors import InvalidInput
 from trimgate.judge import metrics
 from trimgate.judge._view import View
 
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 
 
 @st.composite

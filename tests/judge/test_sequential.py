@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trimgate.judge.sequential import (
@@ -31,7 +31,6 @@ def test_ends_enclose_the_share_and_mirror_each_other(count, guess, alpha):
     assert high == pytest.approx(1 - proportion_low(rows - successes, rows, alpha, 1 - guess))
 
 
-@settings(deadline=None)
 @given(counts, shares)
 def test_more_successes_never_lower_an_end(count, guess):
     successes, rows = count

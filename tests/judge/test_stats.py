@@ -15,7 +15,7 @@ def test_t_quantile_equals_scipy(df, probability):
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_mcnemar_is_the_exact_binomial_test(won, lost):
     expected = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
     assert _stats.mcnemar(won, lost) == pytest.approx(expected, rel=1e-9)
@@ -26,7 +26,7 @@ def test_mcnemar_of_seven_lost_and_none_won():
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500), st.sampled_from([0.9, 0.95]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_tango_ends_are_where_the_score_test_turns(won, lost, others, confidence):
     rows = won + lost + others
     if rows == 0:
@@ -73,7 +73,7 @@ def test_no_discordant_row_is_the_rule_of_three():
 
 
 @given(st.integers(0, 200), st.integers(1, 200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_wilson_equals_scipy(successes, failures):
     rows = successes + failures
     expected = stats.binomtest(successes, rows).proportion_ci(0.9, method="wilson")

@@ -40,7 +40,7 @@ def test_numbers_are_stacked_in_the_models_order():
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=5)), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_text_keeps_its_values_and_marks_what_is_missing(values: list[str | None]):
     tensor = build_inputs(info(TEXT), {"t": np.array(values, dtype=object)})["t"]
     assert tensor.shape == (len(values), 1)

@@ -68,14 +68,14 @@ def releases(draw, mode=None):
     return release
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(releases())
 def test_what_is_written_is_read(release):
     assert read(write(release)) == release
     assert read(write(release, predictor=BASE)) == release
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(releases(), st.data())
 def test_comments_stay_and_only_what_changed_does(first, data):
     second = data.draw(releases(first.mode))

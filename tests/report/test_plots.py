@@ -76,7 +76,7 @@ def test_nothing_to_draw_is_empty() -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.floats(0.01, 2000), st.floats(-60, 60), st.text(max_size=60)),

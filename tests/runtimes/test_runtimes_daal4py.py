@@ -149,27 +149,27 @@ def test_early_stopped_xgboost_uses_its_best_trees(
     threshold=st.floats(-(2.0**99), 2.0**99),
     value=st.floats(-(2.0**99), 2.0**99, width=32),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_thresholds_decide_alike_for_float32_rows(threshold: float, value: float) -> None:
     rounded = below(np.array([threshold]))[0]
     assert (np.float32(value) <= rounded) == (value <= threshold)
 
 
 @given(threshold=st.floats(-(2.0**99), 2.0**99), value=st.floats(-(2.0**99), 2.0**99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_float64_rows_decide_alike_if_float32_can_tell(threshold: float, value: float) -> None:
     if np.float32(value) != np.float32(threshold):
         assert (np.float32(value) <= alike(np.array([threshold]))[0]) == (value <= threshold)
 
 
 @given(value=st.decimals(-10_000, 10_000, places=2))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_row_that_equals_its_threshold_goes_left(value: Any) -> None:
     assert np.float32(float(value)) <= alike(np.array([float(value)]))[0]
 
 
 @given(low=st.floats(-(2.0**99), 2.0**99, width=32), step=st.integers(1, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_neighbouring_float32_values_stay_apart(low: float, step: int) -> None:
     high = np.float32(low)
     for _ in range(step):

@@ -20,7 +20,7 @@ def _spec(dtype, shape, **fields):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_numbers_survive_both_forms(data):
     dtype = data.draw(st.sampled_from(NUMBERS))
     array = data.draw(
@@ -45,7 +45,7 @@ def test_numbers_survive_both_forms(data):
 
 
 @given(texts=st.lists(st.text(max_size=6), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_texts_survive_both_forms(texts):
     array = np.array(texts, dtype=object)[:, None]
     spec = _spec("string", array.shape)
@@ -55,7 +55,7 @@ def test_texts_survive_both_forms(texts):
 
 
 @given(raw=st.binary(max_size=40), rows=st.integers(1, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_bytes_are_read_or_refused(raw, rows):
     for dtype in ("string", "float32"):
         try:
@@ -85,7 +85,7 @@ MIXED = ModelInfo(
 
 
 @given(instances=st.lists(JSON, max_size=3) | JSON)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_json_is_rows_or_refused(instances):
     try:
         features = _rows.from_instances(MIXED, instances, 10)
@@ -95,7 +95,7 @@ def test_any_json_is_rows_or_refused(instances):
 
 
 @given(data=JSON, dtype=st.sampled_from(["float32", "int64", "bool", "string"]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_json_is_a_tensor_or_refused(data, dtype):
     try:
         array = _tensors.from_list(_spec(dtype, (2,)), (2,), data)

@@ -63,7 +63,7 @@ def test_what_was_not_seen_is_no_proof(what):
         assert "Prometheus is away" in decision.reason
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.sets(st.sampled_from(MISSING), min_size=1), st.integers(0, 10**5))
 def test_never_advances_on_missing_data(missing, age):
     given_ = seen(**dict.fromkeys(missing), committed=NOW - timedelta(seconds=age))
@@ -155,7 +155,7 @@ def test_after_the_promotion_only_the_served_model_counts():
 ORDER = {"roll back": 0, "hold": 1, "advance": 2}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3000), st.integers(0, 30), st.integers(1, 3000), st.integers(0, 30),
     st.integers(1, 20),

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimgate.ops.git import Entry
@@ -89,7 +89,6 @@ def test_a_release_without_canary_ends_the_story():
 actions = st.lists(st.sampled_from(["start b", "start c", "share", "promote", "drop", "stable"]))
 
 
-@settings(deadline=None)
 @given(actions)
 def test_every_history_has_a_place_whose_commits_lead_back_to_before_the_canary(names):
     releases = [STABLE]

@@ -117,7 +117,7 @@ def test_auto_is_for_some_schemes() -> None:
             parse_step({"technique": "quantize", **step})
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     values=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=20),
     noise=st.floats(1e-6, 1e3),

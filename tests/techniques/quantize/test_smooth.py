@@ -62,7 +62,7 @@ def _calibration(values: np.ndarray) -> Calibration:
     return Calibration(info, rows, "minmax", 100)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     strength=st.floats(0.05, 1),

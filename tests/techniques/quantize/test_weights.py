@@ -37,7 +37,7 @@ def _tables() -> st.SearchStrategy[np.ndarray]:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_tables())
 def test_rows_are_off_by_half_a_step_at_most(table: np.ndarray) -> None:
     rounded, scales = quantize_rows(table)
@@ -46,7 +46,7 @@ def test_rows_are_off_by_half_a_step_at_most(table: np.ndarray) -> None:
     assert (np.abs(rounded * scales - table) <= scales / 2 * (1 + 1e-4)).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
     bits=st.sampled_from([4, 8]),
@@ -87,7 +87,7 @@ def test_blocks_are_off_by_half_a_step_at_most(
     assert (off <= allowed + 1e-4).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), per_channel=st.booleans(), reduced=st.booleans())
 def test_static_weights_are_off_by_half_a_step_at_most(
     tmp_path_factory: pytest.TempPathFactory, context: Any, seed: int, per_channel: bool,

@@ -127,7 +127,7 @@ def searching(planted: Context, source: Path, config: SelectFeaturesConfig) -> S
 COSTS = st.lists(st.floats(0, 10).map(lambda v: round(v, 2)), min_size=11, max_size=11)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(COSTS, st.floats(0.5, 60), st.randoms(use_true_random=False))
 def test_what_is_chosen_costs_no_more_than_the_budget(
     planted_source: tuple[Context, Path], costs: list[float], budget: float, order: Any
@@ -154,7 +154,7 @@ def test_what_is_chosen_costs_no_more_than_the_budget(
         assert chosen.kept
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(COSTS, st.floats(0.0, 0.2))
 def test_auto_is_within_the_tolerance_and_the_cheapest_tried(
     planted_source: tuple[Context, Path], costs: list[float], tolerance: float
