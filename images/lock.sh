@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 core="sklearn xgboost lightgbm tune openvino trees pipelines mlflow serving s3 signing
   postgres kserve-cluster"
 torch="torch text nncf features"
-server="serving s3 openvino trees tokenizer"
+server="serving s3 openvino trees tokenizer signing"
 
 # A CPU build of torch, by the digest of the PyTorch project's wheel: PyPI's brings gigabytes of CUDA.
 torch_version=2.13.0+cpu

@@ -69,3 +69,27 @@ def released(config: Path):
     if release is None:
         return None
     return release.stable, Path(unquote(urlsplit(release.stable.storage_uri).path))
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory):
+    """A folder with two pairs of EC keys: a.pem and a.pub, b.pem and b.pub."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("keys")
+    for name in "ab":
+        private = ec.generate_private_key(ec.SECP256R1())
+        (folder / f"{name}.pem").write_bytes(
+            private.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        (folder / f"{name}.pub").write_bytes(
+            private.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+        )
+    return folder

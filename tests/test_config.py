@@ -62,6 +62,7 @@ def test_profile_with_changes():
         ("deploy", {"percent": 0}, ["deploy.percent = 0"]),
         ("promote", {"store": "s3://m/a"}, ["promote.store", "or `deploy`"]),
         ("serving", {"replicas": 2}, ["serving.replicas", "did you mean 'min_replicas'?"]),
+        ("serving", {"runtime": "triton"}, ["serving.runtime = 'triton'", "another layout"]),
         ("serving", {"mode": "Knative"}, ["serving.mode", "the mode is Standard", "leave it out"]),
         ("serving", {"autoscaling": {"kind": "kpa", "metric": "rps", "target": 9}},
          ["serving", "kpa does not scale in Standard mode"]),

@@ -15,7 +15,7 @@ from trimgate.plan import Plan
 # Peak memory in MiB of each component in the run of `make demo` (285,000 rows), rounded up:
 # `benchmarks/task_resources.py` prints it. What is not named here is a technique. Those that have
 # no part in that run have the number of the one that is most like them: sample of load_data, screen
-# of a technique, halve of select, watch_rollout of promote, reject of gate.
+# of a technique, halve of select, deploy_kserve and watch_rollout of promote, reject of gate.
 MEASURED_MB = {
     "load_data": 450,
     "sample": 450,
@@ -31,6 +31,7 @@ MEASURED_MB = {
     "register": 350,
     "publish": 600,
     "promote": 500,
+    "deploy_kserve": 500,
     "reject": 100,
     "watch_rollout": 500,
 }
@@ -103,8 +104,10 @@ def _release(task: dsl.PipelineTask, plan: Plan) -> None:
 
 def _seconds(name: str, plan: Plan) -> int:
     """After how long a task is ended; a rollout has time-outs of its own, for each step."""
-    rollout = plan.config.rollout
+    rollout, deploy = plan.config.rollout, plan.config.deploy
     allowed = plan.config.cluster.timeout_minutes * 60
+    if name == "deploy_kserve" and deploy is not None:
+        return allowed + deploy.timeout
     if name != "watch_rollout":
         return allowed
     return allowed + len(rollout.steps) * math.ceil(rollout.ready_timeout + rollout.step_timeout)

@@ -96,7 +96,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
         return task
 
     def optimize(
-        model_uri: str = config.model.path,
+        model_uri: str = config.model.path if code else plan.model_uri or config.model.path,
         data_uri: str = uris.get("data_uri", ""),
         train_uri: str = uris.get("train_uri", ""),
         validation_uri: str = uris.get("validation_uri", ""),

@@ -45,7 +45,8 @@ class ModelSection(Section):
     Attributes:
         path: scikit-learn `.skops` (or `.joblib`/`.pkl` with `allow_pickle`), XGBoost
             `.json`/`.ubj`, LightGBM `.txt`, torch `.safetensors`/`.pt` with `builder`, `.onnx`,
-            or the folder of a text classifier of `transformers` with its `tokenizer.json`.
+            or the folder of a text classifier of `transformers` with its `tokenizer.json`; or a
+            model that was published: `models:/NAME/VERSION`, `models:/NAME@ALIAS`, or its folder.
         builder: For torch: `package.module:function` that returns the module.
         builder_arguments: Keyword arguments for the builder.
         allow_pickle: Load a pickle. It runs code from the file: only for files you made.
@@ -227,6 +228,11 @@ class MlflowSection(Section):
 def is_remote(uri: str) -> bool:
     """Whether a path of the config is an URI that only a cluster's storage can read."""
     return "://" in uri
+
+
+def is_version(uri: str) -> bool:
+    """Whether a path of the config names a version in MLflow's registry."""
+    return uri.startswith("models:/")
 
 
 class SigningSection(Section):
@@ -497,6 +503,12 @@ class Config(Section):
                 f"the mode is {promote.deployment_mode}, as promote.deployment_mode has it",
                 key="serving.mode", value=self.serving.mode, mend="leave it out",
             )  # fmt: skip
+        if self.serving.runtime in ("triton", "openvino"):
+            raise InvalidInput(
+                "reads another layout than the model directory, which is what is released",
+                key="serving.runtime", value=self.serving.runtime,
+                mend="name a runtime of trimgate's server, or upload `write_layout`'s yourself",
+            )  # fmt: skip
         if self.deploy is None:
             if promote.repository is None and is_remote(promote.store):
                 raise InvalidInput(
@@ -601,7 +613,7 @@ def resolve_paths(config: Config, folder: Path) -> Config:
     """Makes the relative paths of a config absolute."""
 
     def absolute(value: str | None) -> str | None:
-        if value is None or is_remote(value):
+        if value is None or is_remote(value) or is_version(value):
             return value
         return os.path.normpath(folder / Path(value).expanduser())
 

@@ -21,8 +21,8 @@ from trimgate.judge.objective import Constrained, weights_of
 from trimgate.judge.policy import GatePolicy, Guard, default_policy
 from trimgate.judge.settings import EvaluationSettings
 from trimgate.judge.slices import slice_rows
-from trimgate.models import ModelSource, folder_files, import_model
-from trimgate.models.directory import ModelInfo, Task, file_sha256
+from trimgate.models import ModelSource, folder_files, import_model, is_published
+from trimgate.models.directory import ModelInfo, Task, file_sha256, read
 from trimgate.recipes import Recipe, plan_recipes
 from trimgate.targets import ARRAY_BATCH_SIZES, Target
 
@@ -40,6 +40,7 @@ class Plan:
         refused: Why the other recipes are not, by name.
         data_digest: SHA-256 over the data files.
         model_digest: SHA-256 of the model file, and of its builder's source.
+        model_uri: Where a pipeline on a cluster finds the model; empty for `config.model.path`.
     """
 
     config: Config
@@ -50,6 +51,7 @@ class Plan:
     refused: dict[str, str]
     data_digest: str
     model_digest: str
+    model_uri: str = ""
 
     @property
     def image(self) -> str:
@@ -321,6 +323,8 @@ def model_digest(source: ModelSource) -> str:
     """SHA-256 of the model file (or files), and of its builder's source where it has one."""
     import importlib.util
 
+    if is_published(source.path):
+        return read(source.path).digest.removeprefix("sha256:")
     if source.path.is_dir():
         return files_digest(folder_files(source.path))
     digest = file_sha256(source.path)

@@ -8,7 +8,14 @@ import pytest
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import InvalidInput
-from trimgate.models import ModelSource, directory, import_model, load_trainable, save_trainable
+from trimgate.models import (
+    ModelSource,
+    directory,
+    export_onnx,
+    import_model,
+    load_trainable,
+    save_trainable,
+)
 
 
 def fitted(data: Dataset) -> Any:
@@ -217,3 +224,40 @@ def test_damage_that_ends_the_process_of_the_library(suffix: str, cancer: Datase
         damaged = file.read_bytes().replace(b"threshold=", b"thresholx=", 1)
     file.write_bytes(damaged)
     assert "read" in refused(file, cancer)
+
+
+def test_a_model_directory_is_taken_as_it_is(cancer: Dataset, tmp_path: Path):
+    info = import_model(ModelSource(path=saved(cancer, tmp_path)), cancer, tmp_path / "first")
+    (tmp_path / "first" / "signature.json").write_text("{}")  # as it is published
+    again = import_model(ModelSource(path=tmp_path / "first"), cancer, tmp_path / "again")
+    assert again == info
+    assert directory.read(tmp_path / "again", verify=True) == info
+    assert sorted(f.name for f in (tmp_path / "again").iterdir()) == ["model.json", "model.skops"]
+    named = import_model(
+        ModelSource(path=tmp_path / "first", name="other"), cancer, tmp_path / "named"
+    )
+    assert named.name == "other"
+    # what cannot be trained any more is as an ONNX file
+    exported = export_onnx(
+        load_trainable(tmp_path / "first"), info, cancer, tmp_path / "first" / "model.onnx"
+    )
+    (tmp_path / "first" / "model.skops").unlink()
+    (tmp_path / "first" / "signature.json").unlink()
+    directory.seal(tmp_path / "first", info.model_copy(update=exported))
+    only = import_model(ModelSource(path=tmp_path / "first"), cancer, tmp_path / "only")
+    assert (only.framework, only.has_onnx) == ("onnx", True)
+
+
+def test_a_model_directory_that_is_not_right(cancer: Dataset, tmp_path: Path):
+    import_model(ModelSource(path=saved(cancer, tmp_path)), cancer, tmp_path / "made")
+    made = tmp_path / "made"
+    odd = Dataset(cancer.features, cancer.labels + 1)
+    assert "does not know the classes 2 of the data" in refused(made, odd)
+    fewer = Dataset({n: v for n, v in cancer.features.items() if n != "x3"}, cancer.labels)
+    assert "the data lacks x3" in refused(made, fewer)
+    assert "the model is for binary" in refused(made, cancer, task="regression")
+    (made / "more.pkl").write_bytes(b"\x80\x04K\x01.")
+    assert "pickle" in refused(made, cancer)
+    (made / "more.pkl").unlink()
+    (made / "model.skops").write_bytes((made / "model.skops").read_bytes() + b"\0")
+    assert "altered" in refused(made, cancer)

@@ -5,8 +5,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from ops.seaweed import CuttingProxy, Seaweed, environment
 
 TOKEN = "token-that-must-not-be-logged"
@@ -97,24 +95,3 @@ def proxy(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
     yield between
     between.close()
-
-
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory):
-    """A folder with two pairs of EC keys: a.pem and a.pub, b.pem and b.pub."""
-    folder = tmp_path_factory.mktemp("keys")
-    for name in "ab":
-        private = ec.generate_private_key(ec.SECP256R1())
-        (folder / f"{name}.pem").write_bytes(
-            private.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        (folder / f"{name}.pub").write_bytes(
-            private.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        )
-    return folder

@@ -1,10 +1,16 @@
-"""Real Git repositories over HTTP: `git http-backend` behind a small CGI server on loopback."""
+"""Real Git repositories over HTTP and SSH, on loopback.
+
+`git http-backend` behind a small CGI server, and OpenSSH's `sshd` as the user who runs the tests.
+"""
 
 import base64
 import contextlib
 import os
+import shutil
+import socket
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -96,3 +102,43 @@ def bare(folder: Path) -> Path:
     )
     git(folder, "config", "http.receivepack", "true")
     return folder
+
+
+SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+
+
+@contextlib.contextmanager
+def ssh_server(folder):
+    """Its port; `folder` then holds the keys `client` and `stranger`, and `known_hosts`."""
+    for name in ("host", "client", "stranger"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True
+        )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shutil.copyfile(folder / "client.pub", folder / "authorized")
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    (folder / "config").write_text(
+        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder}/host\nPidFile none\n"
+        f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nUsePAM no\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+    )
+    chroot = Path("/run/sshd")  # asked for when root runs it
+    made = os.getuid() == 0 and not chroot.exists()
+    if made:
+        chroot.mkdir(mode=0o755)
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while "Server listening" not in (folder / "log").read_text():
+            assert server.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline, "sshd does not listen"
+            time.sleep(0.02)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+        if made:
+            chroot.rmdir()

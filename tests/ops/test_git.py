@@ -1,3 +1,4 @@
+import getpass
 import logging
 import os
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ops.git_servers import bare, git, http_server
+from ops.git_servers import SSHD, bare, git, http_server, ssh_server
 
 from trimgate.errors import InvalidInput
 from trimgate.ops.git import (
@@ -455,6 +456,35 @@ def test_over_ssh(remote, tmp_path, monkeypatch):
     assert release(Access(f"git@host:{remote}"), "a")
     assert release(Access(f"ssh://git@host{remote}"), "b")
     assert read(show(remote)).stable == model("b")
+
+
+@pytest.mark.skipif(SSHD is None, reason="sshd is not installed (Debian: openssh-server)")
+def test_a_real_ssh_server(remote, tmp_path, monkeypatch):
+    folder = tmp_path / "ssh"
+    folder.mkdir()
+
+    def use(key, known="known_hosts"):
+        monkeypatch.setenv(
+            "GIT_SSH_COMMAND",
+            f"ssh -F /dev/null -oBatchMode=yes -oIdentitiesOnly=yes -i {folder / key} "
+            f"-oUserKnownHostsFile={folder / known} -oIdentityAgent=none",
+        )
+
+    with ssh_server(folder) as port:
+        access = Access(f"ssh://{getpass.getuser()}@127.0.0.1:{port}{remote}")
+        use("client")
+        assert release(access, "a"), (folder / "log").read_text()
+        assert read(show(remote)).stable == model("a")
+        use("stranger")
+        with pytest.raises(GitError, match="refuses the SSH key; add a deploy key that may write"):
+            release(access, "b")
+        use("client", known="nobody")
+        with pytest.raises(GitError, match="key is unknown; add it to known_hosts"):
+            release(access, "b")
+    use("client")
+    with pytest.raises(GitError, match="cannot be reached"):
+        release(access, "b")
+    assert count(remote) == 2
 
 
 def test_commits_are_signed_with_an_ssh_key(remote, tmp_path):

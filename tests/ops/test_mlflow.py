@@ -1,16 +1,24 @@
 """The registry, on a real MLflow server with PostgreSQL."""
 
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from ops.models_to_publish import model
 from ops.postgres import MlflowServer, Postgres, programs
 from report.sample_edge_cards import SAMPLES
 
+from trimgate.config import load_config
 from trimgate.errors import InvalidInput
+from trimgate.models.directory import read
 from trimgate.ops import mlflow as registry
 from trimgate.ops.mlflow import record_published, record_run, resolve, set_champion
+from trimgate.ops.signing import sign
+from trimgate.ops.store import open_store
+from trimgate.tasks import fetch_model
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +134,53 @@ def test_only_what_passed(server, tmp_path):
     client.create_model_version("foreign", f"{run.artifact_uri}/model", run_id=run.run_id)
     with pytest.raises(InvalidInput, match="not registered by trimgate"):
         resolve("models:/foreign/1", tracking_uri=server.url)
+
+
+def test_a_run_begins_with_a_version(server, tmp_path, keys):
+    directory = model(tmp_path / "model", name="kept")
+    digest = read(directory).digest
+    sign(directory, key=keys / "a.pem")
+    uri = open_store(tmp_path / "store").put(directory)
+    client = MlflowClient(tracking_uri=server.url)
+    client.create_registered_model("kept")
+    run = client.create_run("0").info
+    tags = {"trimgate.digest": digest, "trimgate.verdict": "pass"}
+    client.create_model_version("kept", f"{run.artifact_uri}/m", run_id=run.run_id, tags=tags)
+    set_champion("kept", "1", tracking_uri=server.url)
+
+    def begin(path="models:/kept@champion", **changes):
+        raw = {
+            "name": "kept", "model": {"path": path}, "data": {"path": "d.parquet", "label": "y"},
+            "mlflow": {"tracking_uri": server.url}, **changes,
+        }  # fmt: skip
+        (tmp_path / "optimize.yaml").write_text(yaml.safe_dump(raw))
+        config = load_config(tmp_path / "optimize.yaml")
+        return fetch_model(config, tmp_path / "models", "optimize.yaml")
+
+    with pytest.raises(InvalidInput, match=r"^optimize\.yaml: model\.path = .*is not published"):
+        begin()
+    record_published("kept", "1", uri, tracking_uri=server.url)
+    config, found = begin(promote={"signing": {"verify_key": str(keys / "a.pub")}})
+    assert found == uri
+    place = Path(config.model.path)
+    assert place.parent == tmp_path / "models"
+    assert place.name in uri
+    assert read(place, verify=True).digest == digest
+    # what was fetched is there, also when the store is not
+    shutil.rmtree(tmp_path / "store")
+    assert begin("models:/kept/1")[0] == config.model_copy(update={"promote": begin()[0].promote})
+    for changes, words in (
+        ({"path": "models:/kept/7"}, "there is no such version in the registry"),
+        ({"path": "models:/kept"}, "is no URI of a model version; give models:/<name>@<alias>"),
+        ({"mlflow": {"enabled": False}}, "needs the registry"),
+        ({"promote": {"signing": {"verify_key": str(keys / "b.pub")}}}, "another key signed it"),
+    ):
+        with pytest.raises(InvalidInput, match=words):
+            begin(**changes)
+    (place / "model.onnx").write_bytes(b"x")
+    with pytest.raises(InvalidInput, match="was altered"):
+        begin()
+    assert begin("model.onnx")[1] == ""
 
 
 @pytest.mark.parametrize("uri", ["models:/fraud", "models:/fraud/latest", "fraud@champion"])

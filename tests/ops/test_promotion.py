@@ -16,8 +16,10 @@ from trimgate.cli import main
 from trimgate.config import PromoteSection, load_config
 from trimgate.errors import InvalidInput
 from trimgate.models.directory import read
+from trimgate.ops.kserve import resources_for
 from trimgate.ops.release import read as read_release
 from trimgate.ops.release import release_path
+from trimgate.report import CardInput
 
 
 def finished(folder: Path, run: str, weight: float, name: str = "fraud") -> Path:
@@ -219,6 +221,35 @@ def test_a_configured_repository(project, tmp_path, capsys):
     assert "trimgate/production/fraud-rollback" in out
     assert read_release(git(remote, "show", f"main:{path}")).stable.run == "two"
     assert not (project / "trimgate-store" / "releases.git").exists()
+
+
+def test_the_scaffold_serves_as_the_config_says_and_as_was_measured(project, tmp_path, capsys):
+    remote = bare(tmp_path / "config.git")
+    raw = yaml.safe_load(Path("optimize.yaml").read_text())
+    raw["promote"]["repository"] = str(remote)
+    raw["serving"] = {
+        "max_replicas": 4, "autoscaling": {"kind": "hpa", "metric": "cpu", "target": 70},
+        "logger": {"url": "http://sink"},
+    }  # fmt: skip
+    Path("optimize.yaml").write_text(yaml.safe_dump(raw))
+    code, out, _ = call(capsys, "init-repository", "--run", "one")
+    assert code == 0
+    assert "look through base/fraud/inferenceservice.yaml" in out
+    base = yaml.safe_load(git(remote, "show", "main:base/fraud/inferenceservice.yaml"))
+    predictor = base["spec"]["predictor"]
+    assert (predictor["maxReplicas"], predictor["scaleMetric"]) == (4, "cpu")
+    assert predictor["logger"] == {"url": "http://sink", "mode": "all"}
+    card = CardInput.model_validate_json(Path("trimgate-runs/one/card.json").read_bytes())
+    winner = next(c for c in card.candidates if c.name == card.selection.winner)
+    measured = resources_for(winner.benchmark, threads=card.target.threads)
+    assert predictor["model"]["resources"] == measured.manifest()
+    assert predictor["model"]["args"] == [f"--threads={card.target.threads}"]
+    budget = yaml.safe_load(git(remote, "show", "main:base/fraud/poddisruptionbudget.yaml"))
+    assert budget["spec"]["maxUnavailable"] == 1
+    code, _, err = call(capsys, "init-repository", "--name", "f" * 40)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "39 is the most" in err
+    assert call(capsys, "init-repository", "--run", "none")[0] == 2
 
 
 @pytest.mark.parametrize("kind", ["github", "gitlab"])

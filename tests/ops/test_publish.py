@@ -1,7 +1,9 @@
 """Signing, provenance, and the way from a winner to a URI that can be trusted."""
 
 import json
+import time
 
+import jwt
 import pytest
 from ops.models_to_publish import model
 from report.sample_edge_cards import SAMPLES
@@ -41,6 +43,41 @@ class TestSignature:
         signing.verify(source, key=keys / "a.pub")
         assert read(source, verify=True)
         assert not [p for p in source.parent.iterdir() if p.name.startswith(".")]
+
+    def test_without_a_key_and_without_a_way_to_sigstore(self, source, card, tmp_path, monkeypatch):
+        """As far as it goes without the network: nothing is sent, and nothing half-published."""
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+        for variable in ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "https_proxy", "NO_PROXY"):
+            monkeypatch.delenv(variable, raising=False)
+        trust = Trust(identity="bot@example.org", issuer="https://accounts.example.org")
+        now = int(time.time())
+        good = {
+            "iss": trust.issuer, "sub": "1", "email": trust.identity, "aud": "sigstore",
+            "iat": now - 10, "nbf": now - 10, "exp": now + 600,
+        }  # fmt: skip
+
+        def use(**claims):
+            token = jwt.encode({**good, **claims}, "k" * 32, algorithm="HS256")
+            monkeypatch.setenv("SIGSTORE_ID_TOKEN", token)
+
+        monkeypatch.delenv("SIGSTORE_ID_TOKEN", raising=False)
+        with pytest.raises(InvalidInput, match="neither a key nor an identity"):
+            check_settings(str(tmp_path / "store"), trust=trust)
+        for claims in ({"exp": now - 5}, {"aud": "another"}):
+            use(**claims)
+            with pytest.raises(InvalidInput, match=r"^SIGSTORE_ID_TOKEN: the identity token"):
+                check_settings(str(tmp_path / "store"), trust=trust)
+        use()
+        check_settings(str(tmp_path / "store"), trust=trust)
+        before = files(source)
+        with pytest.raises(signing.SigstoreError, match=r"sign with a key: promote\.signing\.key"):
+            publish(source, card, tmp_path / "store", trust=trust)
+        assert not (tmp_path / "store").exists()
+        assert files(source) == before
+        (source / "signature.json").write_text("{}")
+        with pytest.raises(signing.SigstoreError):
+            trust.verify(source)
 
     def test_unsigned(self, source, keys):
         with pytest.raises(InvalidInput, match="is not signed"):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import released, write_config
 from trimgate.pipelines._lint import problems
-from trimgate.pipelines.optimize import compile_yaml
+from trimgate.pipelines.optimize import _platform, compile_yaml
 
 from trimgate.cli import main
 from trimgate.config import load_config, parse_config
@@ -152,6 +152,9 @@ def test_a_winner_is_promoted_and_rolled_out_or_deployed(tmp_path):
     serving = given["serving"]["runtimeValue"]["constant"]
     assert serving["autoscaling"] == {"kind": "hpa", "metric": "cpu", "target": 70}
     assert "resources" not in serving, "they are taken from what was measured"
+    (_, told) = yaml.safe_load_all((tmp_path / "deploy.yaml").read_text())
+    settings = told["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-deploy-kserve"]
+    assert settings["podMetadata"]["labels"] == {_platform.RELEASES: "true"}
 
 
 def test_recipes_are_tried_on_a_sample_before_their_full_cost(tmp_path):

@@ -19,9 +19,12 @@ import pytest
 
 from trimgate import models, runtimes
 from trimgate.errors import InvalidInput
+from trimgate.models.directory import read, seal
+from trimgate.ops.signing import sign
 from trimgate.serving import serve, start
 from trimgate.serving._client import HttpClient, RequestFailed, grpc_infer
 from trimgate.serving._kserve import prepare
+from trimgate.serving.process import launch
 
 
 def _rows(example, count):
@@ -273,3 +276,32 @@ def test_altered_model_is_not_served(cancer, tmp_path):
         stream.write(b"x")
     with pytest.raises(InvalidInput, match="altered"):
         serve(copy, port=0)
+
+
+def test_only_what_is_loaded_must_be_safe(cancer, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(cancer.directory, copy)
+    (copy / "model.skops").write_bytes(b"kept for training, and not read by a server")
+    seal(copy, read(copy).model_copy(update={"framework": "sklearn"}))
+    with start(copy) as server:
+        assert server.address.digest == read(copy).digest
+    (copy / "more.json").write_bytes(b"\x80\x04K\x01.")
+    seal(copy, read(copy))
+    with pytest.raises(InvalidInput, match=r"more\.json: is a pickle, which runs code"):
+        start(copy)
+
+
+def test_a_key_serves_what_is_signed_for_it_alone(cancer, keys, tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(cancer.directory, copy)
+    with pytest.raises(InvalidInput, match="the model is not signed"):
+        serve(copy, port=0, verify_key=keys / "a.pub")
+    sign(copy, key=keys / "a.pem")
+    with pytest.raises(InvalidInput, match="another key signed it"):
+        serve(copy, port=0, verify_key=keys / "b.pub")
+    command = [sys.executable, "-m", "trimgate.serving", str(copy), "--port", "0"]
+    with launch([*command, "--verify-key", str(keys / "a.pub")]) as server:
+        assert server.address.digest == cancer.info.digest
+    (copy / "more.txt").write_text("added later")
+    with pytest.raises(InvalidInput, match=r"more\.txt: is not what was signed"):
+        launch([*command, "--verify-key", str(keys / "a.pub")])

@@ -205,6 +205,9 @@ def _serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     p.add_argument("--grpc-port", type=int, default=8081, help="gRPC port, 0 for a free one")
     p.add_argument("--threads", type=int, default=1, help="threads of the engine")
     p.add_argument("--name", help="name in URLs (default: the model's own)")
+    p.add_argument(
+        "--verify-key", metavar="FILE", help="public key (PEM) that the model must be signed for"
+    )
 
 
 def _stop(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,5 +1,6 @@
 """What several commands need."""
 
+import dataclasses
 import importlib.util
 import os
 import sys
@@ -11,6 +12,7 @@ from rich.console import Console
 from trimgate.config import load_config
 from trimgate.errors import InvalidInput, MissingExtra
 from trimgate.plan import Plan, make_plan
+from trimgate.tasks import fetch_model
 
 if TYPE_CHECKING:
     from trimgate.report import CardInput
@@ -33,15 +35,24 @@ def need(package: str, extra: str) -> None:
         raise MissingExtra(package, extra)
 
 
-def plan_from(file: str) -> Plan:
+def plan_from(file: str, runs: Path | None = None) -> Plan:
     """Reads and checks a config, its rows and its model.
 
     A torch builder may stand beside the config: its folder is importable from here on, for the
     tasks' processes too.
+
+    Args:
+        file: The config.
+        runs: Folder of the runs, where a model of the registry is kept; beside the config when
+            left out.
     """
     need("kfp", "pipelines")
-    add_to_path(Path(file).resolve().parent)
-    return make_plan(load_config(file), file)
+    folder = Path(file).resolve().parent
+    add_to_path(folder)
+    runs = runs or folder / RUNS
+    config, uri = fetch_model(load_config(file), runs.resolve() / "work" / "models", file)
+    plan = make_plan(config, file)
+    return dataclasses.replace(plan, model_uri=uri if uri.startswith("s3://") else "")
 
 
 def check_writable(folder: Path, key: str, file: str | None = None) -> None:

@@ -20,8 +20,7 @@ def check_containers(plan: Plan, file: str) -> None:
     """Whether the run can be done in containers, before any work is done.
 
     Raises:
-        InvalidInput: The rollout would start servers on this machine, or MLflow's database could
-            not be written.
+        InvalidInput: It would roll out or deploy, or MLflow's database could not be written.
         TrimgateError: No engine answers, or the image is missing.
     """
     from trimgate.ops.kfp_containers import USER, check_engine
@@ -34,11 +33,16 @@ def check_containers(plan: Plan, file: str) -> None:
             mend="name a new folder of its own, such as sqlite:///mlflow/mlflow.db",
         )  # fmt: skip
     rollout = plan.config.rollout
-    if rollout.environment is not None and rollout.namespace is None:
+    if rollout.environment is not None:
         raise InvalidInput(
-            "a canary on this machine is out of a container's reach", file=file,
-            key="rollout.environment", value=rollout.environment,
+            "what serves the canary, and its kubeconfig, are out of a container's reach",
+            file=file, key="rollout.environment", value=rollout.environment,
             mend="leave out --containers, or begin it with `trimgate rollout start`",
+        )  # fmt: skip
+    if plan.config.deploy is not None:
+        raise InvalidInput(
+            "the kubeconfig is out of a container's reach", file=file, key="deploy",
+            mend="leave out --containers",
         )  # fmt: skip
     check_engine(plan.image)
 
@@ -123,5 +127,4 @@ def _reaches_out(config: Config) -> bool:
         (config.mlflow.enabled and _mlflow_folder(config) is None)
         or (is_remote(promote.store) and urlsplit(promote.store).scheme not in ("file", "pvc"))
         or not _local_repository(promote)
-        or config.rollout.environment is not None
     )

@@ -194,7 +194,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     """Serves what the release file says on this machine, until it is stopped."""
     from trimgate.serving import check_port, read_state, stop_recorded
     from trimgate.serving.process import launch, record
-    from trimgate.tasks import local_platform_state, releases_of
+    from trimgate.tasks import local_platform_state, releases_of, trust_of
 
     config = load_config(arguments.config)
     state_file = local_platform_state(config.promote, arguments.name, arguments.environment)
@@ -237,6 +237,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         LocalPlatform(
             ReleaseLog(repository, arguments.name, arguments.environment),
             ModelFolders(Path(cache), config.promote.mounts),
+            trust=trust_of(config.promote),
             name=arguments.name,
             environment=arguments.environment,
             threads=config.target.threads,

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         if out.is_terminal
         else contextlib.nullcontext()
     ):
-        plan = plan_from(arguments.config)
+        plan = plan_from(arguments.config, root)
         if arguments.containers:
             check_containers(plan, arguments.config)
     count = len(plan.recipes)

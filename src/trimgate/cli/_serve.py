@@ -17,6 +17,7 @@ def run(arguments: argparse.Namespace) -> int:
         grpc_port=arguments.grpc_port,
         threads=arguments.threads,
         name=arguments.name,
+        verify_key=arguments.verify_key,
         on_ready=_say,
     )
     return 0

@@ -5,6 +5,7 @@ from trimgate.models._inputs import build_inputs, sample_rows
 from trimgate.models._load import load_user_model
 from trimgate.models._match import feature_names
 from trimgate.models._native import predict_native
+from trimgate.models._published import is_published
 from trimgate.models._skops import own_process
 from trimgate.models._text import folder_files, text_feature
 from trimgate.models._tokenizer import copy_tokenizer, trim
@@ -21,6 +22,7 @@ __all__ = [
     "feature_names",
     "folder_files",
     "import_model",
+    "is_published",
     "load_trainable",
     "load_user_model",
     "own_process",

@@ -15,6 +15,7 @@ from trimgate.models._describe import describe
 from trimgate.models._inputs import build_inputs, sample_rows
 from trimgate.models._load import load_user_model
 from trimgate.models._native import predict_native
+from trimgate.models._published import import_published, is_published
 from trimgate.models._trainable import save_trainable
 from trimgate.models.directory import ModelInfo, TensorSpec
 from trimgate.models.scores import to_scores
@@ -45,6 +46,8 @@ def import_model(source: ModelSource, sample: Dataset, out: str | Path) -> Model
         InvalidInput: The file cannot be read, does not fit the data, or gives scores that are
             not finite. Nothing is left at `out`.
     """
+    if is_published(source.path):
+        return import_published(source, sample, Path(out))
     model = load_user_model(source)
     if len(sample) == 0:
         raise InvalidInput("the sample has no rows", file=source.path)

@@ -10,7 +10,7 @@ import re
 import stat
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
@@ -49,17 +49,18 @@ _SKOPS_MEMBERS = ("schema.json", ".npy", ".npz", ".bin")
 _TUPLES = frozenset({"TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
 
 
-def check(model: str | Path) -> None:
+def check(model: str | Path, *, unread: Collection[str] = ()) -> None:
     """Checks every file of a model directory.
 
     Args:
         model: The directory; it need not have a `model.json`.
+        unread: Names of files that will not be loaded, and are left out.
 
     Raises:
         InvalidInput: A file is unsafe, or of a kind that trimgate does not know; the message
             names the first, and says how many more there are.
     """
-    found = problems(model)
+    found = problems(model, unread=unread)
     if found:
         name, problem = found[0]
         more = f" (and {len(found) - 1} more files)" if len(found) > 1 else ""
@@ -71,11 +72,12 @@ def check(model: str | Path) -> None:
         )
 
 
-def problems(model: str | Path) -> list[tuple[str, str]]:
+def problems(model: str | Path, *, unread: Collection[str] = ()) -> list[tuple[str, str]]:
     """What is unsafe about the files of a directory.
 
     Args:
         model: The directory.
+        unread: As for `check`.
 
     Returns:
         Name and problem of each file at fault, by name; empty when there is none.
@@ -84,7 +86,8 @@ def problems(model: str | Path) -> list[tuple[str, str]]:
         InvalidInput: It holds a link, or something that is no file.
     """
     root = Path(model)
-    return [(name, problem) for name in members(root) if (problem := _problem(root, name))]
+    names = [name for name in members(root) if name not in unread]
+    return [(name, problem) for name in names if (problem := _problem(root, name))]
 
 
 def members(model: str | Path) -> list[str]:

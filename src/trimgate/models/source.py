@@ -14,7 +14,7 @@ class ModelSource(BaseModel):
     The suffix says what it is: `.skops`, `.joblib`, `.pkl`, `.pickle` (scikit-learn, also with an
     XGBoost or LightGBM estimator), `.json`, `.ubj` (XGBoost), `.txt` (LightGBM), `.safetensors`,
     `.pt`, `.pth` (torch weights; they need `builder`), `.onnx`. A folder is what `transformers`
-    writes of a text classifier and its tokenizer.
+    writes of a text classifier and its tokenizer, or a model directory of trimgate.
 
     Attributes:
         path: The file or folder.

@@ -18,7 +18,7 @@ from trimgate.errors import TrimgateError
 USER = 65532
 """The images' user."""
 
-RELEASING = frozenset({"register", "publish", "promote", "watch_rollout"})
+RELEASING = frozenset({"register", "publish", "promote", "deploy_kserve", "watch_rollout"})
 """The components that write to registry, store and repository; no other gets near them."""
 
 # What /tmp holds lives in memory: techniques keep their temporary files there.

@@ -231,11 +231,6 @@ class ModelVersion:
     verdict: str
 
 
-def is_model_uri(uri: str) -> bool:
-    """Whether it is an URI of MLflow's registry."""
-    return uri.startswith("models:/")
-
-
 def resolve(uri: str, *, tracking_uri: str) -> ModelVersion:
     """Looks a model version up.
 

@@ -62,7 +62,7 @@ def check_settings(
         mounts: As for `open_store`.
 
     Raises:
-        InvalidInput: The store's URI, a claim or a key cannot be used.
+        InvalidInput: The store's URI, a claim, a key or an identity token cannot be used.
         MissingExtra: What they need is not installed.
     """
     open_store(store, mounts=mounts)
@@ -70,6 +70,8 @@ def check_settings(
     if trust.sign_key is not None:
         with signing.public_key(trust.sign_key):
             pass
+    elif trust.signs:
+        signing.check_identity()
     if trust.verify_key is not None:
         signing.check_public(trust.verify_key)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trimgate.errors import InvalidInput, MissingExtra
+from trimgate.errors import InvalidInput, MissingExtra, TrimgateError
 from trimgate.models import directory
 from trimgate.ops.store import MANIFEST
 
@@ -26,6 +26,10 @@ PASSWORD = "TRIMGATE_SIGN_PASSWORD"  # noqa: S105, the variable's name
 _NAMED = re.compile(
     r"(?:Hash mismatch for \\?'|(?:Extra|Missing) files [^']*'[^']*': )([^',\"\\]+)"
 )
+
+
+class SigstoreError(TrimgateError):
+    """Sigstore's public service cannot be reached, or refuses."""
 
 
 def sign(model: str | Path, *, key: str | Path | None = None) -> Path:
@@ -40,7 +44,8 @@ def sign(model: str | Path, *, key: str | Path | None = None) -> Path:
         The signature's file, `signature.json` in the directory; one that is there is replaced.
 
     Raises:
-        InvalidInput: The key cannot be used, or there is neither key nor token.
+        InvalidInput: The key or the token cannot be used, or there is neither.
+        SigstoreError: Sigstore cannot be reached, or refuses the token.
         MissingExtra: model-signing is not installed.
     """
     model_signing = _library()
@@ -53,12 +58,15 @@ def sign(model: str | Path, *, key: str | Path | None = None) -> Path:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise _unusable(key, "private", error) from error
     else:
-        _use_identity(config)
+        token = _identity_token()
+        with _through_sigstore():
+            config.use_sigstore_signer(identity_token=token)
     config.set_hashing_config(_hashing(model_signing))
     target = model / SIGNATURE
     with tempfile.TemporaryDirectory(dir=model.parent, prefix=".") as folder:
         partial = Path(folder, SIGNATURE)
-        config.sign(model, partial)
+        with _through_sigstore() if key is None else contextlib.nullcontext():
+            config.sign(model, partial)
         partial.replace(target)
     return target
 
@@ -81,6 +89,7 @@ def verify(
     Raises:
         InvalidInput: It is not signed, a file is not the signed one (it is named), somebody else
             signed, or there is nothing to verify with.
+        SigstoreError: Without a key: Sigstore's own keys cannot be fetched.
         MissingExtra: model-signing is not installed.
     """
     model_signing = _library()
@@ -90,7 +99,7 @@ def verify(
         raise InvalidInput(
             f"the model is not signed (it has no {SIGNATURE})",
             file=model,
-            mend="sign it when it is published: promote.sign_key",
+            mend="sign it when it is published: promote.signing.key",
         )
     directory.read(model)
     config = model_signing.verifying.Config()
@@ -100,11 +109,12 @@ def verify(
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise _unusable(key, "public", error) from error
     elif identity and issuer:
-        config.use_sigstore_verifier(identity=identity, oidc_issuer=issuer)
+        with _through_sigstore():
+            config.use_sigstore_verifier(identity=identity, oidc_issuer=issuer)
     else:
         raise InvalidInput(
             "there is nothing to verify the signature with",
-            key="promote.verify_key",
+            key="promote.signing.verify_key",
             mend="give the public key, or the signer's identity and issuer",
         )
     config.set_hashing_config(_hashing(model_signing))
@@ -182,21 +192,54 @@ def _hashing(model_signing: Any) -> Any:
     )
 
 
-def _use_identity(config: Any) -> None:
-    from sigstore.oidc import IdentityError, detect_credential
+def check_identity() -> None:
+    """Checks that there is an identity token that is good now; nothing is sent.
+
+    Raises:
+        InvalidInput: There is none, or it has expired or is for something else.
+        MissingExtra: model-signing is not installed.
+    """
+    _library()
+    _identity_token()
+
+
+def _identity_token() -> str:
+    from sigstore.oidc import IdentityError, IdentityToken, detect_credential
 
     token = os.environ.get(TOKEN)
+    where = TOKEN if token else "CI"
     try:
         token = token or detect_credential()
+        if token:
+            IdentityToken(token)
     except IdentityError as error:
-        raise InvalidInput(f"gives no identity token ({error})", key="CI") from error
+        raise InvalidInput(
+            f"the identity token cannot be used ({' '.join(str(error).split())})", key=where,
+            mend="get a new one; it lasts for minutes, and its audience is sigstore",
+        ) from error  # fmt: skip
     if not token:
         raise InvalidInput(
             "there is neither a key nor an identity to sign with",
-            key="promote.sign_key",
+            key="promote.signing.key",
             mend=f"give a private key, or set {TOKEN}",
         )
-    config.use_sigstore_signer(identity_token=token)
+    return token
+
+
+@contextlib.contextmanager
+def _through_sigstore() -> Iterator[None]:
+    """Turns what Sigstore's client says into one line."""
+    from requests import RequestException
+    from sigstore.errors import Error
+
+    try:
+        yield
+    except (Error, RequestException, OSError) as error:
+        told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise SigstoreError(
+            f"Sigstore's public service does not do it ({told}); without a way to it, sign with a "
+            "key: promote.signing.key"
+        ) from error
 
 
 def _unusable(key: str | Path, kind: str, error: Exception) -> InvalidInput:

@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
             max_rows=options.max_rows,
             warm_up=not options.no_warm_up,
             grace=options.grace,
+            verify_key=options.verify_key,
             on_ready=_announce,
             stop_on_eof=options.stop_on_eof,
         )
@@ -63,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-rows", type=int, default=100_000, help="most rows of a request")
     parser.add_argument("--no-warm-up", action="store_true", help="ready without a first call")
     parser.add_argument("--grace", type=int, default=20, help="seconds for open requests at a stop")
+    parser.add_argument(
+        "--verify-key", type=Path, help="public key (PEM) that the model must be signed for"
+    )
     parser.add_argument(
         "--stop-on-eof", action="store_true", help="also stop when standard input ends"
     )

@@ -228,10 +228,11 @@ class Proxy:
         )
 
     async def _answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        # Only now: while a body comes in, a server that it would go to may be drained and ended.
         routes = self._routes
         if routes is None:
             return _response(_nothing(503, "no model is served yet"), "none")
-        body = await request.read()
         inference = request.method == "POST" and request.path.endswith((":predict", "/infer"))
         if not inference:
             return _response(await self._send(routes.stable, request, body), routes.stable.variant)
@@ -246,7 +247,8 @@ class Proxy:
             self._background(self._pair(routes, chosen, reply, shadow))
         if to_canary and reply.failed:
             self._rescued.labels(self.model, routes.revision).inc()
-            again = shadow or self._send(routes.stable, request, body)
+            # that of now: the canary's own failure may have taken long
+            again = shadow or self._send((self._routes or routes).stable, request, body)
             return _response(await again, "stable")
         return _response(reply, chosen.variant)
 

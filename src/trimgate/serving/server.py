@@ -20,14 +20,16 @@ What a client sees:
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from trimgate.errors import InvalidInput
-from trimgate.models.directory import read
+from trimgate.models import safety
+from trimgate.models._trainable import FILES
+from trimgate.models.directory import ONNX_RUNTIMES, ModelInfo, read
 from trimgate.serving._ports import bind, reached_at
 
 logger = logging.getLogger("trimgate.serving")
@@ -65,13 +67,15 @@ def serve(
     max_rows: int = 100_000,
     warm_up: bool = True,
     grace: int = 20,
+    verify_key: str | Path | None = None,
     on_ready: Callable[[Address], None] | None = None,
     stop_on_eof: bool = False,
 ) -> None:
     """Serves a model until SIGTERM or SIGINT; call it from the main thread.
 
     Args:
-        directory: The model directory; its files are verified against their digests.
+        directory: The model directory; its files are verified against their digests, and those
+            that are loaded hold no code.
         host: Address to listen on; only this machine can reach the default.
         port: REST port; 0 chooses a free one.
         grpc_port: gRPC port; by default the one after `port`, or a free one where that is 0.
@@ -81,17 +85,25 @@ def serve(
         max_rows: The most rows of one request.
         warm_up: Whether to call the session before the first request.
         grace: Seconds that open requests get when the server stops.
+        verify_key: Public key (PEM) that the model must be signed for; none is asked for when left
+            out.
         on_ready: Called with the address when the model answers.
         stop_on_eof: Also stop when standard input ends, as it does when the parent dies.
 
     Raises:
-        InvalidInput: The directory is not a model, or a port is in use.
+        InvalidInput: The directory is not a model, was altered, is unsafe or not signed, or a port
+            is in use.
         MissingExtra: KServe, or what the runtime needs, is not installed.
     """
     # Official ONNX Runtime wheels (1.29 and later) write a database into the home directory and
     # send usage to the vendor; a server that loads a user's model does neither.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     info = read(directory, verify=True)
+    safety.check(directory, unread=_unread(info))
+    if verify_key is not None:
+        from trimgate.ops import signing
+
+        signing.verify(directory, key=verify_key)
     name = info.name if name is None else name
     if not name or "/" in name or ":" in name:
         raise InvalidInput("cannot stand in a URL", key="--name", value=name)
@@ -130,6 +142,12 @@ def serve(
         )
         app = App([model], executor=executor, http=http, grpc=grpc, grace=grace)
         app.run(ready, stop_on_eof)
+
+
+def _unread(info: ModelInfo) -> Collection[str]:
+    """Files of the trainable form, where the ONNX form is served."""
+    served = {choice.name for choice in info.runtime.engines()}
+    return FILES.values() if served <= set(ONNX_RUNTIMES) else ()
 
 
 def check_port(

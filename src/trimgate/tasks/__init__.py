@@ -10,6 +10,7 @@ from trimgate.tasks._judging import benchmark, check_serving, evaluate, gate, re
 from trimgate.tasks._kubeflow import log_classification
 from trimgate.tasks._models import apply_technique, describe_model, import_model, load_data
 from trimgate.tasks._release import (
+    fetch_model,
     promote,
     publish,
     register,
@@ -37,6 +38,7 @@ __all__ = [
     "describe_model",
     "encode",
     "evaluate",
+    "fetch_model",
     "gate",
     "halve",
     "import_model",

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimgate.config import PromoteSection, is_remote
-from trimgate.errors import InvalidInput
+from trimgate.config import Config, PromoteSection, is_remote, is_version
+from trimgate.errors import InvalidInput, MissingExtra
 from trimgate.tasks._common import start
 
 if TYPE_CHECKING:
@@ -146,6 +146,53 @@ def promote(
     else:
         _log.info("released %s to %s", model.digest, environment)
     return uri
+
+
+def fetch_model(config: Config, folder: Path, file: str | Path | None = None) -> tuple[Config, str]:
+    """Takes a version in the registry as the model to begin with; asked before work starts.
+
+    An alias is looked up once: from then on the run is about the bytes that it stood for.
+
+    Args:
+        config: The config.
+        folder: Where published models are kept by their digest.
+        file: The config's file, for messages.
+
+    Returns:
+        The config with the path of the fetched directory, and the immutable URI; as it was and an
+        empty text where `model.path` names no version.
+
+    Raises:
+        InvalidInput: There is no such version, it is not published, or it is not what was
+            published or signed.
+        TrimgateError: Registry or store cannot be reached.
+    """
+    uri = config.model.path
+    if not is_version(uri):
+        return config, ""
+    from trimgate.models.directory import read
+    from trimgate.ops import store
+    from trimgate.ops.mlflow import resolve
+
+    named: dict[str, Any] = {"file": file, "key": "model.path", "value": uri}
+    if not config.mlflow.enabled:
+        raise InvalidInput("needs the registry, and mlflow.enabled is false", **named)
+    try:
+        found = resolve(uri, tracking_uri=config.mlflow.tracking_uri)
+    except MissingExtra:
+        raise
+    except InvalidInput as error:
+        raise InvalidInput(error.problem, **named, mend=error.mend) from error
+    place = folder / store.split(found.uri)[2]
+    if not place.is_dir():
+        store.fetch(found.uri, place, mounts=config.promote.mounts)
+    if read(place, verify=True).digest != found.digest:
+        raise InvalidInput(
+            f"the registry says {found.digest}, and {found.uri} holds another model", **named
+        )
+    trust_of(config.promote).verify(place)
+    model = config.model.model_copy(update={"path": str(place)})
+    return config.model_copy(update={"model": model}), found.uri
 
 
 def store_of(promote: PromoteSection) -> str:

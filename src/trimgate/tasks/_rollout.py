@@ -76,7 +76,7 @@ def watch_rollout(
     with (
         platform_of(
             promote, section, name=name, environment=environment, rows=Dataset.load(rows),
-            threads=threads,
+            threads=int(threads),  # KFP hands integers inside dicts over as floats
         ) as platform,
         releases_of(promote).open() as repository,
     ):  # fmt: skip

@@ -253,6 +253,16 @@ def test_graphs():
         inference_graph("g", ["a"])
 
 
+def test_a_runtime_that_serves_what_is_signed_alone():
+    made = serving_runtime("trimgate", verify_keys="model-keys")
+    assert problems(made) == []
+    (container,) = made["spec"]["containers"]
+    assert "--verify-key=/etc/trimgate/keys/verify.pem" in container["args"]
+    assert {"name": "keys", "configMap": {"name": "model-keys"}} in made["spec"]["volumes"]
+    with pytest.raises(InvalidInput, match="triton verifies no signature"):
+        serving_runtime("triton", verify_keys="model-keys")
+
+
 def test_a_runtime_needs_the_container_that_kserve_fills_in():
     runtime = serving_runtime("trimgate")
     runtime["spec"]["containers"][0]["name"] = "server"

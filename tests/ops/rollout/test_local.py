@@ -1,25 +1,39 @@
 """The whole story on one machine: real model servers, a real repository, a real watcher."""
 
+import asyncio
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
+from kfp import dsl
+from report.sample_cards import passing
 from rollouts import Clients, config_repository, released
+from trimgate.components.deployment.watch_rollout import watch_rollout
 
+from trimgate.config import load_config
+from trimgate.models.directory import read
+from trimgate.ops import promotion
 from trimgate.ops.git import ConfigRepository, PushRejected, ReleaseLog
+from trimgate.ops.kfp_local import run_local
+from trimgate.ops.publish import Trust, publish
 from trimgate.ops.release import start_canary
+from trimgate.ops.rollout.local import LocalPlatform, _Server
 from trimgate.ops.rollout.platforms import GoldenCheck, LocalObserver
 from trimgate.ops.rollout.policy import RolloutPolicy
 from trimgate.ops.rollout.position import position
 from trimgate.ops.rollout.watch import watch
+from trimgate.processes import descendants
+from trimgate.tasks import releases_of, store_of
 
 ROLLOUT = {
     "interval": 0.3,
@@ -45,11 +59,31 @@ class Story:
             "name": "small",
             "model": {"path": "model.onnx"},
             "data": {"path": "rows.parquet", "label": "label"},
-            "promote": {"store": "store", "repository": "config.git"},
+            "promote": {
+                "store": "store", "repository": "config.git",
+                "environments": {"staging": {}, "production": {"mode": "commit"}},
+            },
             "rollout": ROLLOUT,
         }
         (folder / "optimize.yaml").write_text(yaml.safe_dump(config))
-        self.url = None
+        self.url = self.platform = None
+
+    def start(self):
+        """The platform, in a process of its own."""
+        with (self.folder / "platform.log").open("ab") as log:
+            self.platform = subprocess.Popen(
+                self.command("serve", "--port", "0", "--interval", "0.2", "--stop-on-eof"),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        line = self.platform.stdout.readline()
+        assert "answers at" in line, (self.folder / "platform.log").read_text()
+        self.url = line.split()[-1]
+
+    def stop(self, how=signal.SIGTERM):
+        self.platform.send_signal(how)
+        self.platform.wait(60)
+        self.platform.stdin.close()
+        self.platform.stdout.close()
 
     def command(self, action, *more):
         return [
@@ -86,23 +120,12 @@ class Story:
 def story(tmp_path_factory, models, rows):
     folder = tmp_path_factory.mktemp("story")
     told = Story(folder, models, rows)
-    log = (folder / "platform.log").open("wb")
-    platform = subprocess.Popen(
-        told.command("serve", "--port", "0", "--interval", "0.2", "--stop-on-eof"),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-    )  # fmt: skip
+    told.start()
     try:
-        line = platform.stdout.readline()
-        assert "answers at" in line, (folder / "platform.log").read_text()
-        told.url = line.split()[-1]
         told.only_stable()
         yield told
     finally:
-        platform.terminate()
-        platform.wait(60)
-        platform.stdin.close()
-        platform.stdout.close()
-        log.close()
+        told.stop()
 
 
 @pytest.fixture
@@ -149,6 +172,68 @@ def test_a_tampered_model_is_never_served(story, log, models, tmp_path):
     assert log.current() == before
 
 
+def test_a_canary_whose_server_is_killed_is_rolled_back(story, log, models, rows):
+    before = log.current()
+    story.canary(log, models["same"])
+    story.until(lambda state: state["percent"] == 25)
+    ended = threading.Event()
+
+    def kill():
+        """The canary's process, and what is started in its place."""
+        while not ended.wait(0.05):
+            for pid in descendants(story.platform.pid):
+                with contextlib.suppress(OSError):
+                    if os.fsencode(models["same"]) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with Clients(story.url, rows) as clients:
+            rolled_back, _ = story.watch(log)
+    finally:
+        ended.set()
+        killer.join()
+    story.only_stable()
+    assert rolled_back.state == "rolled back"
+    assert "the server ended with exit code -9" in rolled_back.reason
+    assert "of them not at all" in rolled_back.reason
+    assert set(clients.answers) == {200}, clients.answers
+    assert log.current() == before
+    assert rolled_back.reason in log.entries()[0].message
+
+
+def test_a_platform_that_is_killed_comes_back_to_the_same_state(story, log, models):
+    story.canary(log, models["same"])
+    story.until(lambda state: state["percent"] == 25)
+    before = story.state()
+    children = descendants(story.platform.pid)
+    story.stop(signal.SIGKILL)
+    deadline = time.monotonic() + 120
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline, "its model servers are left"
+        time.sleep(0.1)
+    story.start()
+    story.until(lambda state: state["percent"] == 25)
+    after = story.state()
+    assert after["revision"] == before["revision"]
+    assert [(v["variant"], v["digest"], v["state"]) for v in after["variants"]] == [
+        (v["variant"], v["digest"], "ready") for v in before["variants"]
+    ]
+    log.rollback()
+    story.only_stable()
+
+
+def test_a_model_that_is_not_signed_is_never_served(models, keys):
+    platform = LocalPlatform(
+        None, Path, name="small", environment="production", trust=Trust(verify_key=keys / "a.pub")
+    )
+    server = _Server(released(models["same"]))
+    asyncio.run(platform._begin(server))
+    assert (server.state, server.final, server.running) == ("failed", True, None)
+    assert "the model is not signed" in server.reason
+
+
 def test_without_traffic_and_with_a_closed_repository_nothing_is_half_done(story, log, models):
     story.canary(log, models["same"])
     story.until(lambda state: state["percent"] == 25)
@@ -192,3 +277,34 @@ def test_good_canary_is_promoted_though_the_watcher_is_killed(story, log, models
     assert [entry.message.splitlines()[0] for entry in entries][:3] == [
         "Canary promoted to stable", "Canary from 25 to 50 %", "Canary, 25 %",
     ]  # fmt: skip
+
+
+def test_a_pipeline_rolls_out_what_staging_has(story, log, models, rows, tmp_path):
+    section = load_config(story.folder / "optimize.yaml").promote
+    now = log.current().stable.digest
+    model = next(m for m in (models["stable"], models["same"]) if read(m).digest != now)
+    card = passing(run="run-2", name="small", winner=read(model))
+    uri = publish(model, card, store_of(section))
+    candidate = released(model).model_copy(update={"storage_uri": uri, "run": "run-2"})
+    promotion.promote(releases_of(section), "small", "staging", candidate)
+
+    @dsl.pipeline(name="roll-out")
+    def pipeline(rows_uri: str) -> str:
+        given = dsl.importer(artifact_uri=rows_uri, artifact_class=dsl.Dataset, reimport=False)
+        return watch_rollout(
+            rows=given.output, name="small", source="staging", store=section.store,
+            target={"threads": 1}, policy={**ROLLOUT, "environment": "production"},
+            settings=section.model_dump(mode="json", exclude={"store"}, exclude_none=True),
+        ).output  # fmt: skip
+
+    def run():
+        return run_local(
+            pipeline, {"rows_uri": str(story.folder / "rows")}, root=tmp_path / "work",
+            log=tmp_path / "log.txt", on_event=lambda event: None, cache=False,
+        ).outputs  # fmt: skip
+
+    with Clients(story.url, rows) as clients:
+        assert list(run().values()) == ["promoted"], (tmp_path / "log.txt").read_text()
+    assert set(clients.answers) == {200}, clients.answers
+    stable = log.entries()[0].release.stable
+    assert (stable.digest, stable.storage_uri, stable.run) == (candidate.digest, uri, "run-2")

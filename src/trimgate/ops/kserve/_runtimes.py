@@ -6,6 +6,7 @@ KServe fills in `{{.Name}}`, the InferenceService's name, which is the model's n
 from typing import Any, Literal
 
 from trimgate import __version__
+from trimgate.errors import InvalidInput
 from trimgate.ops.kserve._quantities import cpu, memory
 
 RuntimeKind = Literal["trimgate", "triton", "openvino"]
@@ -18,6 +19,7 @@ IMAGES: dict[str, str] = {
 """Images when none is named; a mirror, or a digest, is given as `image`."""
 
 _REST, _GRPC = 8080, 8081
+_KEYS = "/etc/trimgate/keys"
 
 
 def serving_runtime(
@@ -29,6 +31,7 @@ def serving_runtime(
     cluster: bool = False,
     gpu: bool = False,
     pull_secret: str | None = None,
+    verify_keys: str | None = None,
 ) -> dict[str, Any]:
     """A ServingRuntime with restricted rights and probes that ask the model itself.
 
@@ -41,7 +44,17 @@ def serving_runtime(
         cluster: Make it a ClusterServingRuntime, for all namespaces.
         gpu: For Triton: run with a GPU's metrics on.
         pull_secret: Name of the Secret to pull the image with.
+        verify_keys: For trimgate's server: name of a ConfigMap whose `verify.pem` is the public key
+            that models must be signed for; it serves no other.
+
+    Raises:
+        InvalidInput: `verify_keys` is given for a server that does not verify.
     """
+    if verify_keys and kind != "trimgate":
+        raise InvalidInput(
+            f"{kind} verifies no signature", key="verify_keys", value=verify_keys,
+            mend="leave it out, or serve with the runtime `trimgate`",
+        )  # fmt: skip
     metadata: dict[str, Any] = {"name": name or kind}
     if namespace and not cluster:
         metadata["namespace"] = namespace
@@ -75,6 +88,10 @@ def serving_runtime(
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": memory(2**28)}}],
     }
+    if verify_keys:
+        container["args"].append(f"--verify-key={_KEYS}/verify.pem")
+        container["volumeMounts"].append({"name": "keys", "mountPath": _KEYS, "readOnly": True})
+        spec["volumes"].append({"name": "keys", "configMap": {"name": verify_keys}})
     if pull_secret:
         spec["imagePullSecrets"] = [{"name": pull_secret}]
     return {

@@ -18,6 +18,7 @@ from trimgate.ops.rollout.observations import Condition, Observation, Pair, Traf
 from trimgate.ops.rollout.policy import RolloutPolicy
 
 Action = Literal["advance", "hold", "roll back"]
+_LONGEST = 400  # characters of a condition's reason, which may end in a server's log
 _METHOD = "confidence sequence (Beta mixture)"
 
 
@@ -60,7 +61,9 @@ def decide(seen: Observation, policy: RolloutPolicy, share: int) -> Decision:
         return Decision(action=action, reason=reason, checks=checks)
 
     if failed := found("fail", checks):
-        return result("roll back", _joined(failed))
+        # a server that is down is why its requests fail
+        down = [] if found("fail", served) else found("inconclusive", [_ready(seen)])
+        return result("roll back", _joined([*down, *failed]))
     waiting = found("inconclusive", served)
     age = (seen.now - seen.committed).total_seconds()
     if waiting and age > policy.ready_timeout:
@@ -246,6 +249,8 @@ def _agreement(seen: Observation, policy: RolloutPolicy) -> Iterator[RuleResult]
     count, rows = sum(changed), len(changed)
     share = _proportion(count, rows, policy, limit)
     told = f"{count} of {rows} requests were answered otherwise than by the stable model"
+    if missing := sum(pair.failed for pair in seen.pairs):
+        told += f", {missing} of them not at all"
     if share.high <= limit:
         yield _check("agreement", "pass", f"{told}: at most {share.high:.2%}", share, limit)
     elif share.low > limit:
@@ -328,8 +333,8 @@ def _bad(conditions: Sequence[Condition]) -> list[Condition]:
 def _told(condition: Condition) -> str:
     status = {False: "False", None: "Unknown"}.get(condition.status, "True")
     since = "" if condition.since is None else f" since {_clock(condition.since)}"
-    why = ": ".join(filter(None, (condition.reason, condition.message)))
-    return f"{condition.name} is {status}{since}" + (f" ({why})" if why else "")
+    why = " ".join(": ".join(filter(None, (condition.reason, condition.message))).split())
+    return f"{condition.name} is {status}{since}" + (f" ({why[:_LONGEST]})" if why else "")
 
 
 def _joined(checks: Sequence[RuleResult]) -> str:

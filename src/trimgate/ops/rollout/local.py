@@ -30,6 +30,7 @@ from aiohttp import web
 from trimgate.errors import InvalidInput, TrimgateError
 from trimgate.models.directory import read
 from trimgate.ops.git import ReleaseLog
+from trimgate.ops.publish import Trust
 from trimgate.ops.release import ReleasedModel
 from trimgate.ops.rollout import pairs
 from trimgate.ops.rollout.observations import Pair
@@ -58,6 +59,14 @@ class _Server:
     running: RunningServer | None = None
     work: "asyncio.Task[None] | None" = None
 
+    def notice(self) -> None:
+        """Takes note of a process that has ended by itself."""
+        ended = None if self.running is None else self.running.exit_code
+        if ended is not None:
+            self.running = None
+            self.failures += 1
+            self.turn("starting", f"the server ended with exit code {ended}")
+
     def turn(self, state: Literal["starting", "ready", "failed"], reason: str = "") -> None:
         if (state, reason) != (self.state, self.reason):
             self.state, self.reason, self.since = state, reason, datetime.now(UTC)
@@ -71,6 +80,7 @@ class LocalPlatform:
     Args:
         log: The release file.
         resolve: Gives the model directory of a storage URI.
+        trust: Who must have signed a model before it is served.
         name: The model's name in the URLs.
         environment: Whose release file it is.
         threads: Intra-op threads of each server.
@@ -84,6 +94,7 @@ class LocalPlatform:
         log: ReleaseLog,
         resolve: Callable[[str], Path],
         *,
+        trust: Trust | None = None,
         name: str,
         environment: str,
         threads: int = 1,
@@ -93,6 +104,7 @@ class LocalPlatform:
     ) -> None:
         self._log = log
         self._resolve = resolve
+        self._trust = trust or Trust()
         self._name = name
         self._environment = environment
         self._threads = threads
@@ -175,11 +187,7 @@ class LocalPlatform:
         wanted = [model for model in (release.stable, release.canary) if model is not None]
         for model in wanted:
             server = self._servers.setdefault(model.digest, _Server(model))
-            ended = None if server.running is None else server.running.exit_code
-            if ended is not None:
-                server.running = None
-                server.failures += 1
-                server.turn("starting", f"the server ended with exit code {ended}")
+            server.notice()
             if server.running is None and server.work is None and not server.final:
                 server.work = asyncio.create_task(self._begin(server))
         self._direct(place)
@@ -241,6 +249,7 @@ class LocalPlatform:
             digest = (await asyncio.to_thread(read, directory, verify=True)).digest
             if digest != server.model.digest:
                 raise InvalidInput("holds another model than was released", file=directory)
+            await asyncio.to_thread(self._trust.verify, directory)
             server.running = await asyncio.to_thread(
                 start, directory, threads=self._threads, name=self._name, timeout=_START
             )
@@ -286,6 +295,7 @@ class LocalPlatform:
             server = None if model is None else self._servers.get(model.digest)
             if server is None:
                 continue
+            server.notice()  # who asks shall not hear that it is ready until the next look
             variants.append(
                 {
                     "variant": variant,
