@@ -21,7 +21,7 @@ from rollouts import Clients, config_repository, released
 from trimgate.components.deployment.watch_rollout import watch_rollout
 
 from trimgate.config import load_config
-from trimgate.models.directory import read
+from trimgate.models.directory import read, seal
 from trimgate.ops import promotion
 from trimgate.ops.git import ConfigRepository, PushRejected, ReleaseLog
 from trimgate.ops.kfp_local import run_local
@@ -281,8 +281,9 @@ def test_good_canary_is_promoted_though_the_watcher_is_killed(story, log, models
 
 def test_a_pipeline_rolls_out_what_staging_has(story, log, models, rows, tmp_path):
     section = load_config(story.folder / "optimize.yaml").promote
-    now = log.current().stable.digest
-    model = next(m for m in (models["stable"], models["same"]) if read(m).digest != now)
+    model = tmp_path / "another"  # of no other test
+    shutil.copytree(models["same"], model)
+    seal(model, read(model).model_copy(update={"family": "other"}))
     card = passing(run="run-2", name="small", winner=read(model))
     uri = publish(model, card, store_of(section))
     candidate = released(model).model_copy(update={"storage_uri": uri, "run": "run-2"})
