@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the images with podman or docker:
 #   images/build.sh [core] [torch] [server]       all of them when none is named
-# ENGINE, BASE, PREFIX (such as registry.example.com/team/) and TAG may be set. In closed networks
+# ENGINE, BASE, APT_MIRROR, PREFIX (such as registry.example.com/team/) and TAG may be set. In closed networks
 # pip's own settings of this machine (index, find-links, certificate) are handed on to the build.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,6 +16,7 @@ set -- "${@:-core torch server}"
 for image in $*; do
   arguments="--build-arg IMAGE=$image --build-arg VERSION=$version --build-arg REVISION=$revision"
   [ -z "${BASE:-}" ] || arguments="$arguments --build-arg BASE=$BASE"
+  [ -z "${APT_MIRROR:-}" ] || arguments="$arguments --build-arg APT_MIRROR=$APT_MIRROR"
   index=$(setting index-url); [ -z "$index" ] || arguments="$arguments --build-arg PIP_INDEX_URL=$index"
   wheels=$(setting find-links); [ ! -d "$wheels" ] || arguments="$arguments --build-context wheels=$wheels"
   ca=$(setting cert); [ ! -f "$ca" ] || arguments="$arguments --secret id=ca,src=$ca"
@@ -24,4 +25,6 @@ for image in $*; do
   # shellcheck disable=SC2086 # one argument per word
   "$engine" build -f images/Dockerfile --target "$image" $arguments \
     -t "${PREFIX:-}trimgate/python-$image:${TAG:-$version}" .
+  size=$("$engine" image inspect --format '{{.Size}}' "${PREFIX:-}trimgate/python-$image:${TAG:-$version}")
+  echo "python-$image: $((size / 1000000)) MB"
 done

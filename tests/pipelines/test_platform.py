@@ -1,6 +1,7 @@
 """What the compiled pipeline tells a cluster of each task."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from trimgate.ops.kfp_containers import RELEASING
 from trimgate.plan import Plan
 from trimgate.recipes import plan_recipes
 
+ROOT = Path(__file__).parents[2]
 CLUSTER = {
     "node_selector": {"node.kubernetes.io/instance-type": "c7i.2xlarge"},
     "tolerations": [{"key": "dedicated", "value": "serving", "effect": "NoSchedule"}],
@@ -90,6 +92,13 @@ def test_every_task_has_resources_a_time_limit_and_no_root(whole):
         if name == "watch-rollout":
             seconds += 3 * (900 + 7200)
         assert told[name]["activeDeadlineSeconds"] == str(seconds)
+
+
+def test_every_component_has_a_number_or_is_a_technique():
+    folders = {file.parent for file in (ROOT / "components").glob("*/*/component.py")}
+    techniques = {f.name for f in folders if f.parent.name == "optimization"}
+    assert {f.name for f in folders} - techniques == _platform.MEASURED_MB.keys()
+    assert {*_platform.TIMED, *_platform.ONCE, *RELEASING} <= _platform.MEASURED_MB.keys()
 
 
 def test_timed_tasks_run_where_the_winner_will_on_cores_of_their_own(whole):
