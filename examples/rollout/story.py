@@ -44,7 +44,9 @@ def main() -> None:
     config = load_config(CONFIG)
     releases = releases_of(config.promote)
     title("Optimize, judge, and release to staging")
-    trimgate("run", str(CONFIG))
+    if trimgate("run", str(CONFIG), "--fail-on-reject", check=False) != 0:
+        sys.exit("nothing passed the gate, so there is nothing to roll out; try again on a machine "
+                 "that is less busy")  # fmt: skip
     winner = stable(releases, "staging")
     title("Release to production, and serve it on this machine")
     promotion.promote(releases, "fraud", "production", winner)
