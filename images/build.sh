@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the images with podman or docker:
-#   images/build.sh [core] [torch] [server]       all of them when none is named
+#   images/build.sh [core] [torch] [server] [gpu]   the first three when none is named
 # ENGINE, BASE, APT_MIRROR, PREFIX (such as registry.example.com/team/) and TAG may be set. In closed networks
 # pip's own settings of this machine (index, find-links, certificate) are handed on to the build.
 set -eu

@@ -13,6 +13,9 @@ server="serving s3 openvino trees tokenizer signing"
 torch_version=2.13.0+cpu
 torch_sha256=6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
 
+# For NVIDIA GPUs: PyPI's torch, which brings CUDA, and the ONNX Runtime that uses it.
+onnxruntime_gpu=1.31.1
+
 lock() { # file, extras
   out=images/$1; shift
   mkdir -p "$(dirname "$out")"
@@ -30,6 +33,15 @@ lock() { # file, extras
   lock server/requirements.lock $server
 }
 printf 'torch==%s \\\n    --hash=sha256:%s\n' $torch_version $torch_sha256 >>images/torch/requirements.lock
+extras=; for extra in $core $torch; do extras="$extras --extra $extra"; done
+overrides=$(mktemp); trap 'rm -f "$overrides"' EXIT
+echo "onnxruntime; sys_platform == 'none'" >"$overrides" # it would lie over the other one
+mkdir -p images/gpu
+# shellcheck disable=SC2086 # one argument per word
+echo "onnxruntime-gpu==$onnxruntime_gpu" | "${UV:-uv}" pip compile -q pyproject.toml - $extras \
+  -c constraints.txt --overrides "$overrides" --generate-hashes --python-version 3.11 \
+  --python-platform x86_64-manylinux_2_28 --no-emit-package trimgate --no-annotate --no-header \
+  >images/gpu/requirements.lock
 echo 'setuptools>=77
 cyclonedx-bom>=7' | "${UV:-uv}" pip compile -q - --generate-hashes --python-version 3.11 \
   --python-platform x86_64-manylinux_2_28 --no-annotate --no-header -o images/build.lock

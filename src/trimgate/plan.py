@@ -55,11 +55,15 @@ class Plan:
 
     @property
     def image(self) -> str:
-        """The image that the run's tasks need; the one with torch only where something needs it."""
-        needs_torch = self.model.framework == "torch" or any(
+        """The image that the run's tasks need; a larger one only where something needs it."""
+        kind = "core"
+        if self.model.framework == "torch" or any(
             step.needs_torch_image for recipe in self.recipes for step in recipe.steps
-        )
-        return f"trimgate/python-{'torch' if needs_torch else 'core'}:{__version__}"
+        ):
+            kind = "torch"
+        if self.config.target.device == "gpu":
+            kind = "gpu"
+        return f"trimgate/python-{kind}:{__version__}"
 
     @property
     def search(self) -> SearchSection:

@@ -238,8 +238,10 @@ def test_images_are_this_version_s(every):
 
 def test_every_image_is_one_that_is_built():
     built = (ROOT / "images/Dockerfile").read_text()
-    for name in ("core", "torch", "server"):
+    for name in ("core", "torch", "server", "gpu"):
         assert f"AS {name}\n" in built
+        assert f"AS base-{name}\n" in built
+        assert (ROOT / f"images/{name}/requirements.lock").is_file()
 
 
 def test_only_releasing_pods_reach_out(built):

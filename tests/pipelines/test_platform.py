@@ -25,7 +25,9 @@ CLUSTER = {
 }
 
 
-def compiled(tmp_path, *, framework="sklearn", steps=(), **sections) -> tuple[dict, dict, set]:
+def compiled(
+    tmp_path, *, framework="sklearn", family="trees", steps=(), **sections
+) -> tuple[dict, dict, set]:
     """Executors, what the platform is told of them, and images; by component and display name."""
     config = parse_config(
         {
@@ -49,7 +51,7 @@ def compiled(tmp_path, *, framework="sklearn", steps=(), **sections) -> tuple[di
         }
     )
     info = ModelInfo(
-        name="golden", task="binary", family="trees", framework=framework,
+        name="golden", task="binary", family=family, framework=framework,
         inputs=(TensorSpec(name="input", dtype="float32", shape=(-1, 2), features=("a", "b")),),
         labels=(0, 1), features=("a", "b"),
     )  # fmt: skip
@@ -167,6 +169,14 @@ def test_without_a_cluster_section_nothing_is_mounted(tmp_path):
 def test_the_image_with_torch_where_something_needs_it(tmp_path, framework, steps):
     _, _, images = compiled(tmp_path, framework=framework, steps=steps)
     assert images == {"trimgate/python-torch:0.1.0"}
+
+
+def test_a_gpu_target_has_its_image_and_asks_for_one(tmp_path):
+    executors, _, images = compiled(tmp_path, framework="torch", family="mlp", target="gpu")
+    assert images == {"trimgate/python-gpu:0.1.0"}
+    for name, executor in executors.items():
+        asked = executor["resources"].get("accelerator", {}).get("resourceType")
+        assert asked == ("nvidia.com/gpu" if component(name) in _platform.TIMED else None)
 
 
 def test_bad_cluster_settings_name_the_key():
