@@ -66,7 +66,7 @@ class SplitSection(Section):
     """How one file of rows is divided into train, validation and test.
 
     Attributes:
-        method: `temporal` keeps the order of `by` (the newest rows are the test); `stratified`
+        method: `temporal` goes by the order of `by` (the newest rows are the test); `stratified`
             keeps the share of each class; `random` does neither.
         by: For `temporal`: the column that orders the rows.
         validation: Share of rows that choices are made on (half of them) and candidates are

@@ -3,14 +3,20 @@
 import contextlib
 import difflib
 import hashlib
+import itertools
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trimgate import __version__
 from trimgate.config import DATA_PATHS, Config, ModelSection, SearchSection, is_remote
-from trimgate.data import Dataset, Splits, load_splits
+from trimgate.data import Dataset, Division, divide, missing
+from trimgate.data.dataset import BATCH, Array
+from trimgate.data.splits import NAMES, comparable
+from trimgate.data.stream import spread_rows
 from trimgate.environment import cpu_flags, waiting_threads
 from trimgate.errors import InvalidInput, MissingExtra, NotApplicable
 from trimgate.judge.cost import price_of
@@ -25,6 +31,9 @@ from trimgate.models import ModelSource, folder_files, import_model, is_publishe
 from trimgate.models.directory import ModelInfo, Task, file_sha256, read
 from trimgate.recipes import Recipe, plan_recipes
 from trimgate.targets import ARRAY_BATCH_SIZES, Target
+
+if TYPE_CHECKING:
+    from trimgate.runtimes import Session
 
 
 @dataclass(frozen=True)
@@ -110,20 +119,26 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
         for key, path in local_inputs(config).items():
             if key != "model.path" and Path(path).is_dir():
                 raise InvalidInput("is a folder", file=path, mend="name a file in it")
-        splits = load_data(config)
-        _check_hidden(config, splits)
+        rows = load_data(config)
+        _check_hidden(config, rows)
+        few = rows.take(
+            {
+                "train": sample_rows(rows.labels("train")),
+                "validation": spread_rows(rows.rows("validation"), BATCH),
+            }
+        )
         with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
             directory = Path(folder, "model")
-            model = import_model(model_source(config), sample(splits.train), directory)
-            check_rows(model, splits, directory)
-            no_onnx = onnx_refusal(model, splits.train.take(slice(0, 64)), directory)
-            metric = config.metric or default_metric(model.task, splits.train.labels)
+            model = import_model(model_source(config), few["train"], directory)
+            check_rows(model, rows, directory)
+            no_onnx = onnx_refusal(model, few["train"].take(slice(0, 64)), directory)
+            metric = config.metric or default_metric(model.task, rows.labels("train"))
             _check_metrics([("metric", metric)], model.task)
             policy = config.gate or _suited(
-                _default_policy(metric, model, splits.validation, directory), config, metric
+                _default_policy(metric, model, few["validation"], directory), config, metric
             )
         _check_metrics(_policy_metrics(policy), model.task)
-        _check_evaluation(config.evaluation, {metric, *policy.metrics}, model, splits)
+        _check_evaluation(config.evaluation, {metric, *policy.metrics}, model, few["validation"])
         if policy.slices is not None and not config.evaluation.slices:
             raise InvalidInput(
                 "there are no slices to hold to it",
@@ -167,13 +182,13 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
     )
 
 
-def _check_hidden(config: Config, splits: Splits) -> None:
+def _check_hidden(config: Config, rows: Division) -> None:
     """Refuses a misspelt column among those to hide: its values would be shown.
 
     Raises:
         InvalidInput: There is no such column.
     """
-    known = [*splits.train.features, *config.data.drop]
+    known = [*rows.features, *config.data.drop]
     for name in config.report.hide:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -295,7 +310,7 @@ def _guarded(policy: GatePolicy, config: Config) -> GatePolicy:
 
 
 def _check_evaluation(
-    settings: EvaluationSettings, metrics: set[str], model: ModelInfo, splits: Splits
+    settings: EvaluationSettings, metrics: set[str], model: ModelInfo, rows: Dataset
 ) -> None:
     """Refuses an operating point, costs or slices that do not fit the model or the rows."""
     if settings.operating_point is not None and model.task != "binary":
@@ -316,7 +331,6 @@ def _check_evaluation(
             key="evaluation.costs",
             mend="add {false_positive: 1, false_negative: 20}",
         )
-    rows = splits.validation
     shape = (len(rows), len(model.labels)) if model.labels else (len(rows),)
     import numpy as np
 
@@ -403,7 +417,7 @@ def files_digest(files: Sequence[Path]) -> str:
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 
-def load_data(config: Config) -> Splits:
+def load_data(config: Config) -> Division:
     """Reads, divides and checks the rows as the config says.
 
     Where the config does not say the task, the model is asked.
@@ -411,14 +425,15 @@ def load_data(config: Config) -> Splits:
     files = data_files(config)
     split = config.data.split
 
-    def is_regression(rows: Dataset) -> bool:
+    def is_regression(rows: Division) -> bool:
         if config.model.task:
             return config.model.task == "regression"
+        few = rows.take({"train": sample_rows(rows.labels("train"))})["train"]
         with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
-            info = import_model(model_source(config), sample(rows), Path(folder, "model"))
+            info = import_model(model_source(config), few, Path(folder, "model"))
         return info.task == "regression"
 
-    return load_splits(
+    return divide(
         files[0] if len(files) == 1 else (files[0], files[1], files[2]),
         label=config.data.label,
         drop=config.data.drop,
@@ -434,13 +449,23 @@ def load_data(config: Config) -> Splits:
 
 
 def sample(rows: Dataset) -> Dataset:
-    """Two thousand rows that a model is tried on, and among them every class (up to a hundred)."""
+    """The rows of `sample_rows`."""
+    return rows.take(sample_rows(rows.labels))
+
+
+def sample_rows(labels: Array) -> Array:
+    """Two thousand rows that a model is tried on, and among them every class (up to a hundred).
+
+    Args:
+        labels: `(rows,)`.
+
+    Returns:
+        Their positions, ascending.
+    """
     import numpy as np
 
-    spread = np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(int)
-    values = rows.labels.astype(str) if rows.labels.dtype == object else rows.labels
-    _, first = np.unique(values, return_index=True)
-    return rows.take(np.union1d(spread, first[:100]))
+    _, first = np.unique(comparable(labels), return_index=True)
+    return np.union1d(spread_rows(len(labels), 2000), first[:100])
 
 
 def model_source(config: Config) -> ModelSource:
@@ -481,53 +506,67 @@ def onnx_refusal(model: ModelInfo, rows: Dataset, directory: Path) -> str | None
     return None
 
 
-def check_rows(model: ModelInfo, splits: Splits, directory: Path) -> None:
+def check_rows(model: ModelInfo, rows: Division, directory: Path) -> None:
     """Tries the model on rows with missing or infinite values, if there are any.
 
     Raises:
         InvalidInput: The model cannot take them; the message names a column.
     """
     if model.tokenizer is not None:
-        _check_texts(model.tokenizer.feature, splits)
+        _check_texts(model.tokenizer.feature, rows)
         return
     import numpy as np
 
     from trimgate import runtimes
-    from trimgate.models import build_inputs
 
+    counts: Counter[tuple[str, str]] = Counter()
+    problems: dict[tuple[str, str], str] = {}
     session = runtimes.load(directory)
     try:
-        for name, data in splits.named().items():
-            for column, values in data.features.items():
+        for name, part in rows.parts():
+            for column, values in part.features.items():
                 if values.dtype.kind != "f":
                     continue
-                odd = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-                if not odd.any():
-                    continue
-                rows = data.take(np.flatnonzero(odd)[:16])
-                try:
-                    scores = session.predict(build_inputs(model, rows.features))
-                    good = bool(np.isfinite(scores).all())
-                    reason = "gives no finite score for them"
-                except (ValueError, TypeError, NotApplicable) as error:
-                    good, reason = False, f"cannot take them ({str(error).splitlines()[0]})"
-                if not good:
-                    raise InvalidInput(
-                        f"{int(odd.sum())} of {len(data)} {name} rows have missing or infinite "
-                        f"values in the column {column!r}, and the model {reason}",
-                        key="data",
-                        mend="remove those rows, or bring a pipeline that imputes",
-                    )
+                odd, where = np.flatnonzero(missing(values)), (name, column)
+                untried = max(0, 16 - counts[where])
+                counts[where] += len(odd)
+                if len(odd) and untried and where not in problems:
+                    problem = _problem(session, model, part.take(odd[:untried]))
+                    if problem is not None:
+                        problems[where] = problem
     finally:
         session.close()
-
-
-def _check_texts(column: str, splits: Splits) -> None:
-    for name, data in splits.named().items():
-        missing = sum(value is None for value in data.features[column].tolist())
-        if missing:
+    for name, column in itertools.product(NAMES, rows.features):
+        if (name, column) in problems:
             raise InvalidInput(
-                f"{missing} of {len(data)} {name} rows have no text in the column {column!r}",
+                f"{counts[name, column]} of {rows.rows(name)} {name} rows have missing or infinite "
+                f"values in the column {column!r}, and the model {problems[name, column]}",
+                key="data",
+                mend="remove those rows, or bring a pipeline that imputes",
+            )
+
+
+def _problem(session: "Session", model: ModelInfo, rows: Dataset) -> str | None:
+    import numpy as np
+
+    from trimgate.models import build_inputs
+
+    try:
+        scores = session.predict(build_inputs(model, rows.features))
+    except (ValueError, TypeError, NotApplicable) as error:
+        return f"cannot take them ({str(error).splitlines()[0]})"
+    return None if np.isfinite(scores).all() else "gives no finite score for them"
+
+
+def _check_texts(column: str, rows: Division) -> None:
+    counts: Counter[str] = Counter()
+    for name, part in rows.parts():
+        counts[name] += int(missing(part.features[column]).sum())
+    for name in NAMES:
+        if counts[name]:
+            raise InvalidInput(
+                f"{counts[name]} of {rows.rows(name)} {name} rows have no text in the column "
+                f"{column!r}",
                 key="data",
                 mend="remove those rows",
             )

@@ -279,7 +279,7 @@ def test_independent_reproduction_of_the_card(passed):
 
     folder, _, _ = passed
     config = load_config(folder / "optimize.yaml")
-    test = load_data(config).test
+    test = load_data(config).load().test
     _, place = released(folder / "optimize.yaml")
     session = onnxruntime.InferenceSession(place / "model.onnx")
     matrix = np.column_stack(list(test.features.values())).astype(np.float32)

@@ -144,7 +144,7 @@ def peak(world, test, out):
         [sys.executable, "-c", code, str(world), str(test), str(out)],
         capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    return int(ran.stdout.rpartition("peak ")[2]) / 1024
+    return int(ran.stdout.rpartition("peak ")[2].split()[0]) / 1024
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")

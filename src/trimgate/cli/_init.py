@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trimgate.cli._common import add_to_path, check_output, console
 from trimgate.config import parse_config, resolve_paths
-from trimgate.data import read_columns
+from trimgate.data import read_head
 from trimgate.errors import InvalidInput
 from trimgate.ops.release import LONGEST_NAME
 from trimgate.plan import Plan, make_plan
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InvalidInput("already exists", file=output, mend="--force replaces it")
     folder = output.resolve().parent
     add_to_path(folder)
-    columns = read_columns(Path(arguments.data))
+    columns = read_head(Path(arguments.data))
     known = _known_features(arguments, columns)
     label = arguments.label or _guess_label(columns, known, arguments.data)
     if arguments.time and arguments.time not in columns:
@@ -192,7 +192,7 @@ def _margin(plan: Plan) -> float:
         return 0.01
     from trimgate.plan import load_data
 
-    spread = float(load_data(plan.config).train.labels.std())
+    spread = float(load_data(plan.config).labels("train").std())
     return float(f"{0.02 * spread:.2g}")
 
 

@@ -128,13 +128,14 @@ def _opened(
 
 def _rows(given: str | None, config: Config) -> "Dataset | None":
     """Rows for the golden inputs: a data set's folder, or a file as the config's `data` has it."""
-    from trimgate.data import Dataset, as_dataset, read_columns
+    from trimgate.data import as_dataset, read_columns
+    from trimgate.data.stream import spread
 
     if given is None:
         return None
     file = Path(given)
     if file.is_dir():
-        return Dataset.load(file)
+        return spread(file)
     return as_dataset(read_columns(file), config.data.label, config.data.drop, file)
 
 

@@ -223,7 +223,7 @@ def _released(config: Config, digest: str, out: Console) -> Path | None:
 
 
 def _serve(config: Config, directory: Path, port: int, rows: Path, out: Console) -> None:
-    from trimgate.data import Dataset
+    from trimgate.data.stream import head
     from trimgate.models.directory import read
     from trimgate.serving import curl_example, start
 
@@ -237,8 +237,7 @@ def _serve(config: Config, directory: Path, port: int, rows: Path, out: Console)
     )
     _say(out, "served", f"{server.url} (gRPC {server.grpc}), until `trimgate stop`")
     out.print()
-    row = Dataset.load(rows).take(slice(0, 1))
-    out.print(Text(curl_example(read(directory), row, server.url)), soft_wrap=True)
+    out.print(Text(curl_example(read(directory), head(rows, 1), server.url)), soft_wrap=True)
     out.print()
 
 

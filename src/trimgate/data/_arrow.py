@@ -4,6 +4,8 @@
 that: 0.3 s of every task. Buffers need no such look, and numbers are not copied.
 """
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,3 +96,27 @@ def _dtype(kind: Any) -> np.dtype[Any]:
     """The NumPy type of an Arrow type of numbers or booleans."""
     name = str(kind)
     return np.dtype(_FLOATS.get(name, name))
+
+
+def parquet_tables(
+    file: Path, size: int, names: Sequence[str] | None = None
+) -> Iterator["pyarrow.Table"]:
+    """A Parquet file in tables of exactly `size` rows, the last one excepted; one is held."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    held: pa.Table | None = None
+    # pre-buffered, the whole file would be held as it is read
+    with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as source:
+        chosen = None if names is None else list(names)
+        # threads would read ahead, and hold as many batches as there are cores
+        for batch in source.iter_batches(batch_size=size, columns=chosen, use_threads=False):
+            part = pa.Table.from_batches([batch])
+            held = part if held is None else pa.concat_tables([held, part])
+            while held.num_rows >= size:
+                yield held.slice(0, size)
+                held = held.slice(size)
+            if not held.num_rows:
+                held = None  # an empty slice would keep the rows that it was cut from
+    if held is not None and held.num_rows:
+        yield held

@@ -1,6 +1,7 @@
 """One 64-bit hash per row: finds rows that two splits share, and names a split's content."""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +30,14 @@ def row_hashes(data: Dataset) -> NDArray[np.uint64]:
 
 def digest(data: Dataset) -> str:
     """`sha256:...` over the feature names and every row, in order."""
-    names = "\0".join(data.features).encode()
-    return "sha256:" + hashlib.sha256(names + row_hashes(data).tobytes()).hexdigest()
+    return digest_of(data.features, row_hashes(data))
+
+
+def digest_of(features: Iterable[str], hashes: NDArray[np.uint64]) -> str:
+    """`digest` of rows whose hashes are known."""
+    known = hashlib.sha256("\0".join(features).encode())
+    known.update(np.ascontiguousarray(hashes).data)
+    return "sha256:" + known.hexdigest()
 
 
 def _values(values: Array) -> NDArray[np.uint64]:

@@ -1,7 +1,8 @@
 """Rows with labels, in memory and on disk."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,16 @@ from trimgate.errors import InvalidInput
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow
 
 Array = NDArray[Any]
 
 SCHEMA = "dataset.json"
 LABELS = "__label__"
+ROWS = "rows.parquet"
 BESIDE = "beside.parquet"
-# Rows that a reader of batches has to hold at least.
-ROW_GROUP = 65_536
+# Rows that are read and written at once, and those of a row group of the files.
+BATCH = 65_536
 
 
 @dataclass(frozen=True)
@@ -79,36 +82,8 @@ class Dataset:
 
     def save(self, directory: str | Path) -> None:
         """Writes a new directory: Parquet for a table, `.npy` files for arrays."""
-        with writing(directory) as partial:
-            if self.is_table:
-                import pyarrow as pa
-                import pyarrow.parquet as pq
-
-                columns = {name: to_arrow(values) for name, values in self.features.items()}
-                columns[LABELS] = to_arrow(self.labels)
-                table = pa.table(columns)
-                pq.write_table(
-                    table, partial / "rows.parquet", compression="zstd", row_group_size=ROW_GROUP
-                )
-            else:
-                for position, values in enumerate(self.features.values()):
-                    np.save(partial / f"feature-{position}.npy", values, allow_pickle=False)
-                labels = self.labels
-                if labels.dtype == object:
-                    labels = labels.astype(str)
-                np.save(partial / "labels.npy", labels, allow_pickle=False)
-            if self.beside:
-                import pyarrow as pa
-                import pyarrow.parquet as pq
-
-                kept = pa.table({name: to_arrow(values) for name, values in self.beside.items()})
-                pq.write_table(kept, partial / BESIDE, compression="zstd", row_group_size=ROW_GROUP)
-            schema = {
-                "kind": "table" if self.is_table else "arrays",
-                "features": list(self.features),
-                "rows": len(self),
-            }
-            (partial / SCHEMA).write_text(json.dumps(schema, indent=2) + "\n")
+        with saving(directory) as written:
+            written.add(self)
 
     @classmethod
     def load(cls, directory: str | Path) -> "Dataset":
@@ -118,9 +93,7 @@ class Dataset:
             InvalidInput: The directory was not written by `save`.
         """
         directory = Path(directory)
-        if not (directory / SCHEMA).is_file():
-            raise InvalidInput("is not a data set of trimgate (no dataset.json)", file=directory)
-        schema = json.loads((directory / SCHEMA).read_text())
+        schema = read_schema(directory)
         beside: dict[str, Array] = {}
         if (directory / BESIDE).is_file():
             import pyarrow.parquet as pq
@@ -131,7 +104,7 @@ class Dataset:
             import pyarrow.parquet as pq
 
             # read_table imports all of pyarrow.dataset
-            table = pq.ParquetFile(directory / "rows.parquet").read()
+            table = pq.ParquetFile(directory / ROWS).read()
             columns = {name: to_numpy(table[name]) for name in table.column_names}
             labels = columns.pop(LABELS)
             return cls(columns, labels, beside)
@@ -142,3 +115,119 @@ class Dataset:
         labels = np.load(directory / "labels.npy")
         texts = labels.dtype.kind == "U"
         return cls(features, labels.astype(object) if texts else labels, beside)
+
+
+def read_schema(directory: Path) -> dict[str, Any]:
+    """What `Dataset.save` wrote of the rows: `kind`, `features` and `rows`.
+
+    Raises:
+        InvalidInput: It did not write the directory.
+    """
+    if not (directory / SCHEMA).is_file():
+        raise InvalidInput("is not a data set of trimgate (no dataset.json)", file=directory)
+    schema: dict[str, Any] = json.loads((directory / SCHEMA).read_text())
+    return schema
+
+
+def concatenate(parts: Sequence[Dataset]) -> Dataset:
+    """The rows of data sets with the same columns, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Dataset(
+        {n: np.concatenate([part.features[n] for part in parts]) for n in parts[0].features},
+        np.concatenate([part.labels for part in parts]),
+        {n: np.concatenate([part.beside[n] for part in parts]) for n in parts[0].beside},
+    )
+
+
+@contextlib.contextmanager
+def saving(directory: str | Path) -> Iterator["Written"]:
+    """Writes a data set in parts, as `Dataset.save` writes the whole.
+
+    Args:
+        directory: It is there when the block succeeds.
+    """
+    with writing(directory) as partial:
+        written = Written(partial)
+        yield written
+        written.finish()
+
+
+class Written:
+    """Takes the rows of a data set as they come; see `saving`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._rows = 0
+        self._schema: dict[str, Any] = {}
+        self._files: dict[str, _RowGroups] = {}
+
+    def add(self, rows: Dataset) -> None:
+        """Takes the next rows of a table, or all rows of arrays.
+
+        Raises:
+            ValueError: These are arrays, and not the first.
+        """
+        if not rows.is_table:
+            if self._rows:
+                raise ValueError("arrays are written at once")
+            for position, values in enumerate(rows.features.values()):
+                file = self._directory / f"feature-{position}.npy"
+                np.save(file, values, allow_pickle=False)
+            labels = rows.labels.astype(str) if rows.labels.dtype == object else rows.labels
+            np.save(self._directory / "labels.npy", labels, allow_pickle=False)
+        else:
+            self._table(ROWS, {**rows.features, LABELS: rows.labels})
+        if rows.beside:
+            self._table(BESIDE, rows.beside)
+        self._schema = {
+            "kind": "table" if rows.is_table else "arrays",
+            "features": list(rows.features),
+        }
+        self._rows += len(rows)
+
+    def _table(self, file: str, columns: Mapping[str, Array]) -> None:
+        import pyarrow as pa
+
+        if file not in self._files:
+            self._files[file] = _RowGroups(self._directory / file)
+        self._files[file].add(pa.table({n: to_arrow(values) for n, values in columns.items()}))
+
+    def finish(self) -> None:
+        """Writes what is held, and what tells a reader about the rows."""
+        for groups in self._files.values():
+            groups.close()
+        (self._directory / SCHEMA).write_text(
+            json.dumps({**self._schema, "rows": self._rows}, indent=2) + "\n"
+        )
+
+
+class _RowGroups:
+    """A Parquet file whose row groups are full, however the rows come; one group is held."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._writer: Any = None
+        self._held: list[pyarrow.Table] = []
+
+    def add(self, table: "pyarrow.Table") -> None:
+        self._held.append(table)
+        if sum(part.num_rows for part in self._held) >= BATCH:
+            self._write(full=True)
+
+    def close(self) -> None:
+        if self._held:
+            self._write(full=False)
+        self._writer.close()
+
+    def _write(self, *, full: bool) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.concat_tables(self._held)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, table.schema, compression="zstd")
+        rows = table.num_rows - table.num_rows % BATCH if full else table.num_rows
+        self._writer.write_table(table.slice(0, rows), row_group_size=BATCH)
+        # an empty slice would keep the rows that it was cut from
+        self._held = [table.slice(rows)] if rows < table.num_rows else []

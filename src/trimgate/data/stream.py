@@ -1,26 +1,29 @@
 """The rows of a data set in batches, for those that are more than memory holds."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trimgate.data._arrow import to_numpy
+from trimgate.data._arrow import parquet_tables, to_numpy
 from trimgate.data._rows import row_hashes
-from trimgate.data.dataset import BESIDE, LABELS, SCHEMA, Array, Dataset
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-BATCH = 65_536
+from trimgate.data.dataset import (
+    BATCH,
+    BESIDE,
+    LABELS,
+    ROWS,
+    Array,
+    Dataset,
+    concatenate,
+    read_schema,
+)
+from trimgate.data.splits import half_rows
 
 
 def row_count(directory: str | Path) -> int:
     """How many rows a data set has, without reading them."""
-    return int(json.loads((Path(directory) / SCHEMA).read_text())["rows"])
+    return int(read_schema(Path(directory))["rows"])
 
 
 def stream(directory: str | Path, size: int = BATCH) -> Iterator[Dataset]:
@@ -31,10 +34,10 @@ def stream(directory: str | Path, size: int = BATCH) -> Iterator[Dataset]:
         size: Rows of a batch; the last may have fewer.
     """
     directory = Path(directory)
-    schema = json.loads((directory / SCHEMA).read_text())
+    schema = read_schema(directory)
     beside = columns(directory / BESIDE, size) if (directory / BESIDE).is_file() else None
     if schema["kind"] == "table":
-        for found in columns(directory / "rows.parquet", size):
+        for found in columns(directory / ROWS, size):
             labels = found.pop(LABELS)
             yield Dataset(found, labels, next(beside) if beside else {})
         return
@@ -47,34 +50,63 @@ def columns(
     file: Path, size: int = BATCH, names: Sequence[str] | None = None
 ) -> Iterator[dict[str, Array]]:
     """Columns of a Parquet file in batches of exactly `size` rows, the last one excepted."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    held: pa.Table | None = None
-    # pre-buffered, the whole file would be held as it is read
-    with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as source:
-        chosen = None if names is None else list(names)
-        # threads would read ahead, and hold as many batches as there are cores
-        for batch in source.iter_batches(batch_size=size, columns=chosen, use_threads=False):
-            part = pa.Table.from_batches([batch])
-            held = part if held is None else pa.concat_tables([held, part])
-            while held.num_rows >= size:
-                yield _numpy(held.slice(0, size))
-                held = held.slice(size)
-            if not held.num_rows:
-                held = None  # an empty slice would keep the rows that it was cut from
-    if held is not None and held.num_rows:
-        yield _numpy(held)
+    for table in parquet_tables(file, size, names):
+        yield {name: to_numpy(table[name]) for name in table.column_names}
 
 
-def _numpy(table: "pa.Table") -> dict[str, Array]:
-    return {name: to_numpy(table[name]) for name in table.column_names}
+def head(directory: str | Path, rows: int) -> Dataset:
+    """The first rows; no others are read."""
+    return next(stream(directory, rows))
+
+
+def take(directory: str | Path, rows: Array) -> Dataset:
+    """Some of the rows; besides them one batch is held.
+
+    Args:
+        directory: Written by `Dataset.save`.
+        rows: Their positions, ascending.
+    """
+    if not (Path(directory) / ROWS).is_file():
+        return Dataset.load(directory).take(rows)  # memory-mapped
+    begin, parts = 0, []
+    for batch in stream(directory):
+        first, last = np.searchsorted(rows, (begin, begin + len(batch)))
+        if last > first or not begin:
+            parts.append(batch.take(rows[first:last] - begin))
+        begin += len(batch)
+    return concatenate(parts)
+
+
+def spread(directory: str | Path, most: int = BATCH) -> Dataset:
+    """At most so many rows, evenly spread over all."""
+    return take(directory, spread_rows(row_count(directory), most))
+
+
+def spread_rows(total: int, most: int) -> Array:
+    """Positions of at most so many rows, evenly spread over all."""
+    return np.linspace(0, total - 1, min(total, most)).astype(np.int64)
+
+
+def half(directory: str | Path, *, ranking: bool) -> Iterator[Dataset]:
+    """One of the `halves` of a validation split, in batches. The labels tell which rows it has."""
+    rows = half_rows(labels_of(directory), ranking=ranking)
+    begin = 0
+    for batch in stream(directory):
+        first, last = np.searchsorted(rows, (begin, begin + len(batch)))
+        if last > first:
+            yield batch.take(rows[first:last] - begin)
+        begin += len(batch)
+
+
+def labels_of(directory: str | Path) -> Array:
+    """The label of every row."""
+    return sample_columns(directory, (LABELS,), most=row_count(directory))[LABELS]
 
 
 def sample_columns(
     directory: str | Path, names: Sequence[str], most: int = 200_000
 ) -> dict[str, Array]:
-    """At most so many values of some columns, evenly spread over the rows.
+    """At most so many values of some columns, evenly spread over the rows; no others are read.
 
     Args:
         directory: Written by `Dataset.save`.
@@ -83,16 +115,29 @@ def sample_columns(
     """
     directory = Path(directory)
     step = max(1, -(-row_count(directory) // most))
+    if not (directory / ROWS).is_file():
+        whole = Dataset.load(directory)  # memory-mapped
+        known = {**whole.features, **whole.beside, LABELS: whole.labels}
+        return {name: np.array(known[name][::step]) for name in names if name in known}
     parts: dict[str, list[Array]] = {name: [] for name in names}
-    begin = 0
-    for batch in stream(directory):
-        offset = -begin % step
-        for name in names:
-            source = {**batch.features, **batch.beside, LABELS: batch.labels}
-            if name in source:
-                parts[name].append(np.array(source[name][offset::step]))
-        begin += len(batch)
+    for file in (directory / ROWS, directory / BESIDE):
+        present = _present(file, names)
+        begin = 0
+        for batch in columns(file, names=present) if present else ():
+            for name, values in batch.items():
+                parts[name].append(np.array(values[-begin % step :: step]))
+            begin += len(next(iter(batch.values())))
     return {name: np.concatenate(found) for name, found in parts.items() if found}
+
+
+def _present(file: Path, names: Sequence[str]) -> list[str]:
+    """Those of the names that a Parquet file has; none where there is no file."""
+    import pyarrow.parquet as pq
+
+    if not file.is_file():
+        return []
+    with pq.ParquetFile(file) as source:
+        return [name for name in names if name in source.schema_arrow.names]
 
 
 class Digester:

@@ -98,7 +98,6 @@ def run_benchmark(
         MissingExtra: LoadGen is asked for and not installed.
         MeasurementError: A process crashed or took too long.
     """
-    from trimgate.data.dataset import Dataset
     from trimgate.environment import describe
 
     settings = settings or BenchmarkSettings()
@@ -106,10 +105,9 @@ def run_benchmark(
         check_installed()
     directories = {BASELINE: Path(baseline_dir).resolve(), CANDIDATE: Path(candidate_dir).resolve()}
     infos = {role: read(path) for role, path in directories.items()}
-    data = Dataset.load(rows_dir)
     before = describe()
     with tempfile.TemporaryDirectory(prefix="trimgate-") as folder:
-        rows, inputs = _prepare(data, infos, target, settings.seed, Path(folder))
+        rows, inputs = _prepare(Path(rows_dir), infos, target, settings.seed, Path(folder))
         roles = {
             role: {"model": str(directories[role]), "inputs": str(inputs[role])} for role in infos
         }
@@ -341,14 +339,18 @@ def _void(runs: Sequence[Sequence[Samples]], target: Target, settings: Benchmark
 
 
 def _prepare(
-    data: Any, infos: Mapping[str, ModelInfo], target: Target, seed: int, folder: Path
+    directory: Path, infos: Mapping[str, ModelInfo], target: Target, seed: int, folder: Path
 ) -> tuple[int, dict[str, Path]]:
     """Writes the input tensors of some rows, the same for both models."""
+    from trimgate.data.stream import row_count, take
     from trimgate.models import build_inputs
 
     rng = np.random.default_rng(seed)
-    wanted = min(len(data), max(256, 4 * max(target.batch_sizes)))
-    order = rng.permutation(len(data))[:wanted]
+    total = row_count(directory)
+    wanted = min(total, max(256, 4 * max(target.batch_sizes)))
+    order = rng.permutation(total)[:wanted]
+    data = take(directory, np.sort(order))
+    order = np.argsort(np.argsort(order))  # positions among those
     few = data.take(order[:16])
     for info in infos.values():
         row_bytes = sum(t.nbytes for t in build_inputs(info, few.features).values()) / len(few)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trimgate.data.dataset import Array, Dataset
 from trimgate.errors import InvalidInput
 from trimgate.judge import records
 
@@ -24,6 +25,9 @@ PREDICTIONS = "predictions.parquet"
 SELECTION = "selection.json"
 CANDIDATES = "candidates.json"
 SAMPLE = "sample.json"
+
+# So many rows are enough to make choices on.
+_GUIDES = 262_144
 
 DEADLINE = "TRIMGATE_DEADLINE"
 """Environment variable: the time (seconds since the epoch) after which no step begins."""
@@ -108,6 +112,33 @@ def refusal(directory: str | Path, recipe: str = "") -> str | None:
     if isinstance(reason, dict):
         return str(reason.get(recipe) or next(iter(reason.values())))
     return str(reason)
+
+
+def guide(validation: str, most: int = _GUIDES, seed: int = 0) -> Dataset:
+    """The validation rows that choices are made on, or so many of them."""
+    from trimgate.data.splits import half_rows
+    from trimgate.data.stream import labels_of, take
+
+    labels = labels_of(validation)
+    rows = half_rows(labels, ranking=False)
+    return take(validation, rows[spread(labels[rows], most, seed)])
+
+
+def spread(labels: Array, most: int, seed: int) -> Array:
+    """Positions of at most `most` rows, evenly over the rows sorted by label; ascending."""
+    from trimgate.data.splits import comparable
+
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    known = comparable(labels)
+    shuffled = np.random.default_rng(seed).permutation(len(known))
+    order = shuffled[np.argsort(known[shuffled], kind="stable")]
+    picked = order[np.linspace(0, len(known) - 1, most).astype(np.int64)]
+    values, first = np.unique(known, return_index=True)
+    # a rare class has at least one row, so that a model can be trained on the sample
+    if len(values) <= most // 2 and labels.dtype.kind != "f":
+        picked = np.append(picked, first[~np.isin(values, known[picked])])
+    return np.sort(picked)
 
 
 def deadline_passed() -> bool:

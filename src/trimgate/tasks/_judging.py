@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from trimgate.data.dataset import Array, Dataset
@@ -133,15 +134,18 @@ def _threshold(
 ) -> "Threshold | None":
     """Chosen on the validation rows that guide techniques, which no metric is read from."""
     from trimgate import runtimes
-    from trimgate.data import halves
+    from trimgate.data.stream import half
     from trimgate.judge.evaluation import choose_threshold
 
     if settings.operating_point is None or chosen_on is None:
         return None
-    guide = halves(Dataset.load(chosen_on))[0]
+    told = [
+        (rows.labels, runtimes.predict(session, rows)) for rows in half(chosen_on, ranking=False)
+    ]
+    labels, scores = (np.concatenate(values) for values in zip(*told, strict=True))
     return choose_threshold(
-        guide.labels,
-        runtimes.predict(session, guide),
+        labels,
+        scores,
         session.info.labels,
         settings.operating_point,
         settings.matrix(),
@@ -322,6 +326,7 @@ def check_serving(
     Returns:
         Served latencies for the Kubeflow UI.
     """
+    from trimgate.data.stream import head
     from trimgate.judge.benchmark import BenchmarkSettings
     from trimgate.serving import smoke_test
 
@@ -331,7 +336,7 @@ def check_serving(
     served = smoke_test(
         Path(winner),
         None if same else Path(baseline),
-        Dataset.load(rows).take(slice(0, 256)),
+        head(rows, 256),
         threads=where.threads,
         rates=where.rates,
         load_seconds=BenchmarkSettings.model_validate(dict(settings)).served_load_seconds,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimgate import __version__
-from trimgate.data import digest, halves
+from trimgate.data import digest
 from trimgate.data.dataset import Dataset
 from trimgate.errors import NotApplicable
 from trimgate.models.directory import MODEL_JSON, ModelInfo, read, writing
@@ -22,6 +22,7 @@ from trimgate.tasks._common import (
     deadline_passed,
     effort_of,
     encode,
+    guide,
     in_bytes,
     refusal,
     start,
@@ -40,7 +41,7 @@ def load_data(
         files: One file to divide, or train, validation and test.
         out: Directory of each split, by name.
         source_digest: SHA-256 over the files, or empty.
-        **options: As `trimgate.data.load_splits` takes them.
+        **options: As `trimgate.data.divide` takes them.
 
     Returns:
         A description for the report, encoded by `encode`.
@@ -48,7 +49,8 @@ def load_data(
     Raises:
         InvalidInput: Something about the rows is wrong, or the files changed.
     """
-    from trimgate.data import load_splits
+    from trimgate.data import divide
+    from trimgate.data.splits import NAMES
     from trimgate.plan import files_digest
 
     start()
@@ -59,23 +61,24 @@ def load_data(
     options["by"] = options["by"] or None
     options["seed"] = int(options["seed"])
     where = paths[0] if len(paths) == 1 else (paths[0], paths[1], paths[2])
-    splits = load_splits(where, **options)
-    for name, data in splits.named().items():
-        data.save(out[name])
-        _log.info("%s: %d rows", name, len(data))
-    digests = splits.digests()
+    division = divide(where, **options)
+    division.save(out)
+    counts = {name: division.rows(name) for name in NAMES}
+    for name, count in counts.items():
+        _log.info("%s: %d rows", name, count)
+    digests = division.digests()
     method = options["method"] if len(paths) == 1 else "given as three files"
     return encode(
         {
             "source": ", ".join(path.name for path in paths),
             "splits": [
-                {"name": name, "rows": len(data), "digest": digests[name]}
-                for name, data in splits.named().items()
+                {"name": name, "rows": count, "digest": digests[name]}
+                for name, count in counts.items()
             ],
             "method": f"{method} by {options['by']}" if options["by"] else method,
             "label": options["label"],
-            "features": list(splits.train.features),
-            "notes": list(splits.notes),
+            "features": list(division.features),
+            "notes": list(division.notes),
         }
     )
 
@@ -94,8 +97,9 @@ def import_model(
     source_digest: str,
 ) -> ModelInfo:
     """Makes the baseline model directory; empty texts stand for "find out"."""
+    from trimgate.data.stream import labels_of, take
     from trimgate.models import ModelSource, import_model
-    from trimgate.plan import model_digest, sample
+    from trimgate.plan import model_digest, sample_rows
 
     start()
     path = Path(file)
@@ -111,7 +115,7 @@ def import_model(
         }
     )
     check_unchanged(model_digest(source) if source_digest else "", source_digest, path)
-    info = import_model(source, sample(Dataset.load(train)), Path(out))
+    info = import_model(source, take(train, sample_rows(labels_of(train))), Path(out))
     _log.info("%s: %s, %s, %d features", name, info.framework, info.task, len(info.features))
     return info
 
@@ -147,7 +151,8 @@ def apply_technique(
     Args:
         source: The model directory to begin with.
         train: Rows that the technique may learn and calibrate from.
-        validation: The validation rows; choices are made on one half of them.
+        validation: The validation rows; choices are made on one half of them, or on a quarter of a
+            million of its rows.
         out: The new model directory.
         step: `technique` and its parameters.
         metric: The primary metric.
@@ -178,7 +183,7 @@ def apply_technique(
     reason = get(config.technique).refusal(parent, config, goal)
     if reason is None:
         effort = effort_of(train)
-        data = Dataset.load(train), halves(Dataset.load(validation))[0]
+        data = Dataset.load(train), guide(validation)
         cache = StepCache(
             {
                 "source": [parent.digest, parent.recipe],

@@ -49,7 +49,7 @@ def watch_rollout(
         InvalidInput: There is no stable model yet, or another canary runs.
         TrimgateError: The repository was not to be had for too long.
     """
-    from trimgate.data import Dataset
+    from trimgate.data.stream import spread
     from trimgate.ops.git import ReleaseLog
     from trimgate.ops.rollout.position import position
     from trimgate.ops.rollout.watch import watch
@@ -75,7 +75,7 @@ def watch_rollout(
         return "nothing"
     with (
         platform_of(
-            promote, section, name=name, environment=environment, rows=Dataset.load(rows),
+            promote, section, name=name, environment=environment, rows=spread(rows),
             threads=int(threads),  # KFP hands integers inside dicts over as floats
         ) as platform,
         releases_of(promote).open() as repository,

@@ -16,7 +16,7 @@ from trimgate.judge.objective import Objective, goal, weighted_gain, weights_of
 from trimgate.judge.records import Interval
 from trimgate.models.directory import ModelInfo, read
 from trimgate.targets import Target
-from trimgate.tasks._common import SAMPLE, decode, encode, refusal, start
+from trimgate.tasks._common import SAMPLE, decode, encode, guide, refusal, spread, start
 
 _log = logging.getLogger("trimgate.tasks")
 
@@ -41,26 +41,11 @@ def sample(train: str, out: str, *, rows: int, effort: float, seed: int) -> int:
     """
     start()
     data = Dataset.load(train)
-    chosen = _spread(data, int(rows), int(seed))
+    chosen = spread(data.labels, int(rows), int(seed))
     data.take(chosen).save(out)
     (Path(out) / SAMPLE).write_text(json.dumps({"effort": effort, "of": len(data)}) + "\n")
     _log.info("%d of %d training rows", len(chosen), len(data))
     return len(chosen)
-
-
-def _spread(data: Dataset, limit: int, seed: int) -> np.ndarray[Any, Any]:
-    """Positions of at most `limit` rows, evenly over the rows sorted by label."""
-    if len(data) <= limit:
-        return np.arange(len(data))
-    labels = data.labels.astype(str) if data.labels.dtype == object else data.labels
-    shuffled = np.random.default_rng(seed).permutation(len(data))
-    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    picked = order[np.linspace(0, len(data) - 1, limit).astype(np.int64)]
-    values, first = np.unique(labels, return_index=True)
-    # a rare class has at least one row, so that a model can be trained on the sample
-    if len(values) <= limit // 2 and data.labels.dtype.kind != "f":
-        picked = np.append(picked, first[~np.isin(values, labels[picked])])
-    return np.sort(picked)
 
 
 def screen(
@@ -83,7 +68,7 @@ def screen(
         The trial for `halve`, encoded.
     """
     from trimgate import runtimes
-    from trimgate.data import digest, halves
+    from trimgate.data import digest
     from trimgate.judge.evaluation import evaluate
 
     start(timing=True)
@@ -91,9 +76,7 @@ def screen(
     reason = refusal(model, name)
     if reason:
         return encode(records.Trial(name=name, refusal=reason).model_dump(mode="json"))
-    rows = halves(Dataset.load(validation))[0]
-    if len(rows) > _ROWS:
-        rows = rows.take(_spread(rows, _ROWS, int(seed)))
+    rows = guide(validation, _ROWS, int(seed))
     where = Target.model_validate(dict(target))
     before, after = read(baseline), read(model)
     sessions = [runtimes.load(Path(path), threads=where.threads) for path in (baseline, model)]
@@ -159,13 +142,14 @@ def _gains(
 
 def _full_cost(info: ModelInfo, taken: Sequence[float], train: Path) -> float:
     """Seconds that the steps may take on all rows: training grows with rows and effort."""
+    from trimgate.data.stream import row_count
     from trimgate.techniques import get
 
     file = train / SAMPLE
     if not file.is_file():
         return sum(taken)
     told = json.loads(file.read_text())
-    growth = told["of"] / max(1, len(Dataset.load(train))) / told["effort"]
+    growth = told["of"] / max(1, row_count(train)) / told["effort"]
     trains = [
         get(str(step["technique"])).form_needed(_parsed(step)) == "trainable"
         and step["technique"] != "optimize_graph"

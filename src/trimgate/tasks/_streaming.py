@@ -1,12 +1,11 @@
 """Evaluation of a split that is scored and judged in batches."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from trimgate.data.dataset import LABELS, Dataset
+from trimgate.data.dataset import LABELS
 from trimgate.errors import InvalidInput
 from trimgate.judge import records
 from trimgate.judge.evaluation import Threshold
@@ -53,7 +52,7 @@ def evaluate_stream(
         InvalidInput: The baseline was evaluated on other rows.
     """
     from trimgate import runtimes
-    from trimgate.data.stream import Digester, sample_columns
+    from trimgate.data.stream import Digester, half, sample_columns, stream
     from trimgate.judge.predictions import PredictionsWriter
     from trimgate.judge.slices import plan_slices
     from trimgate.judge.stream import StreamJudge
@@ -81,7 +80,7 @@ def evaluate_stream(
     digester = Digester()
     before = None if baseline is None else _Scores(Path(baseline) / PREDICTIONS, len(classes))
     with PredictionsWriter(out / PREDICTIONS, classes) as writer:
-        for batch in _batches(rows, split):
+        for batch in half(rows, ranking=True) if split == "validation" else stream(rows):
             digester.add(batch)
             scores = runtimes.predict(session, batch)
             beside = None if before is None else before.take(len(batch))
@@ -98,21 +97,6 @@ def evaluate_stream(
         baseline_model=first.model if first is not None and baseline is not None else None,
         confidence=confidence,
     )
-
-
-def _batches(rows: str, split: str) -> Iterator[Dataset]:
-    """The rows that are judged. Which half ranks is told by the labels, 8 bytes a row."""
-    from trimgate.data.splits import ranking_half
-    from trimgate.data.stream import sample_columns, stream
-
-    if split == "test":
-        yield from stream(rows)
-        return
-    mask = ranking_half(sample_columns(rows, (LABELS,), most=2**62)[LABELS])
-    begin = 0
-    for batch in stream(rows):
-        yield batch.take(mask[begin : begin + len(batch)])
-        begin += len(batch)
 
 
 class _Scores:
