@@ -2,7 +2,9 @@
 
 import trimgate
 
-CORE, SERVER = (f"trimgate/python-{name}:{trimgate.__version__}" for name in ("core", "server"))
+CORE, SERVER, TORCH = (
+    f"trimgate/python-{name}:{trimgate.__version__}" for name in ("core", "server", "torch")
+)
 RESTRICTED = {
     "read_only": True,
     "tmpfs": {"/tmp": "mode=1777"},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from containers_support import RESTRICTED
+from containers_support import RESTRICTED, TORCH
 
 import trimgate
 
@@ -113,6 +113,22 @@ def test_the_server_has_none_of_it(engine, server):
 def test_core_imports_no_torch(engine, core):
     script = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('sklearn').name)"
     assert run(engine, core, "python3", "-c", script).split() == ["None", "sklearn"]
+
+
+def test_torch_is_the_build_for_cpus(engine):
+    """Built by `make images`; CI leaves it out, as building it takes longer than all others."""
+    try:
+        image = engine.images.get(TORCH)
+    except docker.errors.ImageNotFound:
+        pytest.skip(f"{TORCH} is not built")
+    script = (
+        "import importlib.metadata as m, nncf, shap, torch, torch_pruning, transformers\n"
+        "from trimgate.models import export\n"
+        "assert not torch.cuda.is_available()\n"
+        "print(torch.__version__, [d.name for d in m.distributions() if 'nvidia' in d.name])\n"
+    )
+    told = run(engine, image, "python3", "-c", script).strip().splitlines()[-1]
+    assert told == "2.13.0+cpu []"
 
 
 def test_the_root_cannot_be_written(engine, built):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from trimgate.cli._common import need
 from trimgate.config import DATA_PATHS, TARGET_FILES, Config, PromoteSection, is_remote
 from trimgate.errors import InvalidInput
 from trimgate.plan import Plan
@@ -21,10 +22,11 @@ def check_containers(plan: Plan, file: str) -> None:
 
     Raises:
         InvalidInput: It would roll out or deploy, or MLflow's database could not be written.
-        TrimgateError: No engine answers, or the image is missing.
+        TrimgateError: No engine answers, or an image or a package is missing.
     """
     from trimgate.ops.kfp_containers import USER, check_engine
 
+    need("docker", "containers")
     database = _mlflow_folder(plan.config)
     if os.getuid() == 0 and database and database.is_dir() and database.stat().st_uid != USER:
         raise InvalidInput(
