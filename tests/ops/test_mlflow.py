@@ -15,7 +15,13 @@ from trimgate.config import load_config
 from trimgate.errors import InvalidInput
 from trimgate.models.directory import read
 from trimgate.ops import mlflow as registry
-from trimgate.ops.mlflow import record_published, record_run, resolve, set_champion
+from trimgate.ops.mlflow import (
+    RegistryError,
+    record_published,
+    record_run,
+    resolve,
+    set_champion,
+)
 from trimgate.ops.signing import sign
 from trimgate.ops.store import open_store
 from trimgate.tasks import fetch_model
@@ -134,6 +140,12 @@ def test_only_what_passed(server, tmp_path):
     client.create_model_version("foreign", f"{run.artifact_uri}/model", run_id=run.run_id)
     with pytest.raises(InvalidInput, match="not registered by trimgate"):
         resolve("models:/foreign/1", tracking_uri=server.url)
+
+
+def test_a_server_that_is_away_is_one_line(monkeypatch):
+    monkeypatch.setattr(registry.time, "sleep", lambda _: None)
+    with pytest.raises(RegistryError, match=r"^MLflow at http://127.0.0.1:9 cannot be reached"):
+        resolve("models:/fraud@champion", tracking_uri="http://127.0.0.1:9")
 
 
 def test_a_run_begins_with_a_version(server, tmp_path, keys):

@@ -153,7 +153,10 @@ def _line(out: Console, event: "Event", last: list[str]) -> None:
         style = {"commit": "bold", "problem": "yellow"}.get(event.kind, "")
         if event.kind == "end":
             style = "bold green" if event.text.startswith("promoted") else "bold red"
-    out.print(Text(f"{stamped(event.time)} {event.text}", style=style), soft_wrap=True)
+    text = event.text
+    if event.kind == "end" and last:  # its reason was told with the look that led to it
+        text = text.partition(":")[0]
+    out.print(Text(f"{stamped(event.time)} {text}", style=style), soft_wrap=True)
 
 
 def _status(arguments: argparse.Namespace) -> int:

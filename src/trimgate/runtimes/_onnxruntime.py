@@ -140,7 +140,7 @@ def session_options(chosen: Mapping[str, Option], threads: int) -> Any:
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     options.enable_cpu_mem_arena = bool(chosen["arena"])
     options.enable_mem_pattern = bool(chosen["memory_pattern"])
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what fails is raised, and told by who catches it
     spinning = "1" if chosen["allow_spinning"] else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     options.add_session_config_entry("session.inter_op.allow_spinning", spinning)

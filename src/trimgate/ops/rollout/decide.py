@@ -88,8 +88,7 @@ def _in_place(seen: Observation) -> RuleResult:
         return _check(
             "in place",
             "inconclusive",
-            seen.problems.get("in place", "the commit is not carried out yet")
-            + "".join(f"; {_told(condition)}" for condition in _bad(seen.conditions)),
+            seen.problems.get("in place", "the commit is not carried out yet"),
         )
     return _check("in place", "pass", f"carried out since {_clock(seen.applied)}")
 
@@ -338,7 +337,11 @@ def _told(condition: Condition) -> str:
 
 
 def _joined(checks: Sequence[RuleResult]) -> str:
-    return "; ".join(f"{check.rule}: {check.reason}" for check in checks)
+    """Every reason once, with the checks that give it."""
+    rules: dict[str, list[str]] = {}
+    for check in checks:
+        rules.setdefault(check.reason, []).append(check.rule)
+    return "; ".join(f"{', '.join(named)}: {reason}" for reason, named in rules.items())
 
 
 def _clock(time: datetime) -> str:
