@@ -80,6 +80,9 @@ def test_what_containers_cannot_do_is_refused(tmp_path):
     rollout = {"environment": "production"}
     with pytest.raises(InvalidInput, match=r"o\.yaml: rollout\.environment .*--containers"):
         check_containers(a_plan(tmp_path, rollout=rollout), "o.yaml")
+    direct = {"promote": {"store": "s3://models"}, "deploy": {"namespace": "models"}}
+    with pytest.raises(InvalidInput, match=r"o\.yaml: deploy: the kubeconfig .*--containers"):
+        check_containers(a_plan(tmp_path, **direct), "o.yaml")
 
 
 def test_no_engine_is_one_line(tmp_path):
