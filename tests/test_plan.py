@@ -172,3 +172,32 @@ def test_a_rule_on_a_load_that_is_not_measured_is_refused(folder, target, benchm
     gate = {"load": {"rate": 50, "max_p99_ms": 20}}
     with pytest.raises(InvalidInput, match=key.replace(".", r"\.")):
         plan(folder, "iris", "iris.parquet", target=target, gate=gate, benchmark=benchmark)
+
+
+def test_a_file_of_many_batches_is_checked_as_a_small_one(folder):
+    """Rows beyond the first 65,536 are looked at too."""
+    pick = np.random.default_rng(0)
+    count = 150_000
+    columns = {f"x{i}": pick.normal(size=count) for i in range(4)}
+    rows = pd.DataFrame({**columns, "label": pick.integers(0, 3, count)})
+    rows["hour"] = pick.integers(0, 24, count)
+    more = {"data": {"path": str(folder / "many.parquet"), "label": "label", "drop": ["hour"]},
+            "evaluation": {"slices": [{"column": "hour"}]}}  # fmt: skip
+
+    def planned(changed):
+        changed.to_parquet(folder / "many.parquet", index=False, row_group_size=60_000)
+        return make_plan(
+            parse_config(
+                {"name": "many", "model": {"path": str(folder / "iris.onnx")},
+                 "recipes": [{"steps": [{"technique": "optimize_graph"}]}], **more}
+            )
+        )  # fmt: skip
+
+    assert planned(rows).metric == "accuracy"
+    with pytest.raises(InvalidInput, match=r"\d of \d{5} \w+ rows also stand in"):
+        planned(pd.concat([rows.iloc[:-20], rows.iloc[:20]]))
+    with pytest.raises(InvalidInput, match="1 of 150000 labels are missing"):
+        planned(rows.assign(label=rows["label"].where(rows.index < count - 1)))
+    rows.loc[rows.index[-33:-30], "x2"] = np.nan
+    with pytest.raises(InvalidInput, match="missing or infinite values in the column 'x2'"):
+        planned(rows)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,32 @@ def test_values_that_moved_away_are_lost() -> None:
 def test_predictions_of_other_rows_are_refused() -> None:
     with pytest.raises(InvalidInput, match="do not fit the 5 test rows"):
         pick_examples(BEFORE, AFTER, ROWS.take(slice(0, 5)), 3)
+
+
+def test_examples_of_a_large_split_are_those_of_the_whole(tmp_path: Path) -> None:
+    """The predictions come in batches; only the rows that are shown are read."""
+    from trimgate.judge.predictions import load_predictions, save_predictions
+    from trimgate.tasks._judging import _examples
+
+    count, pick = 140_000, np.random.default_rng(0)
+    labels = pick.integers(0, 2, count)
+    rows = Dataset({"place": np.arange(count)}, labels)
+    rows.save(tmp_path / "rows")
+    before = np.clip(labels * 0.6 + 0.2 + pick.normal(0, 0.2, count), 0, 1).round(2)
+    after = np.clip(before + pick.normal(0, 0.05, count), 0, 1).round(2)
+    for name, positive in (("before", before), ("after", after)):
+        (tmp_path / name).mkdir()
+        scores = np.column_stack([1 - positive, positive])
+        save_predictions(tmp_path / name / "predictions.parquet", labels, scores, (0, 1))
+    folders = [str(tmp_path / name) for name in ("before", "after", "rows")]
+    found = _examples(*folders, 20, ())
+    files = [tmp_path / name / "predictions.parquet" for name in ("before", "after")]
+    assert found == pick_examples(*map(load_predictions, files), rows, 20)
+    assert {int(e.values[0]) for e in found.rows} == {e.row for e in found.rows}
+    assert max(e.row for e in found.rows) > 65_536
+    rows.take(slice(0, 9)).save(tmp_path / "few")
+    with pytest.raises(InvalidInput, match="do not fit the 9 test rows"):
+        _examples(*folders[:2], str(tmp_path / "few"), 20, ())
 
 
 def test_the_table_of_flips_adds_up(samples: Samples) -> None:

@@ -1,7 +1,7 @@
 """Per-row predictions, kept as Parquet beside an evaluation."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimgate.data._arrow import to_arrow, to_numpy
+from trimgate.data.dataset import BATCH
+from trimgate.data.stream import columns
 from trimgate.errors import InvalidInput
 
 Array = NDArray[Any]
@@ -34,6 +36,26 @@ class Predictions:
     scores: Array
     predicted: Array
     classes: tuple[Any, ...]
+
+    def take(self, rows: Array) -> "Predictions":
+        """Those of some rows, by position."""
+        return Predictions(
+            self.rows[rows],
+            self.labels[rows],
+            self.scores[rows],
+            self.predicted[rows],
+            self.classes,
+        )
+
+    def followed_by(self, other: "Predictions") -> "Predictions":
+        """These, and those of further rows."""
+        return Predictions(
+            np.concatenate([self.rows, other.rows]),
+            np.concatenate([self.labels, other.labels]),
+            np.concatenate([self.scores, other.scores]),
+            np.concatenate([self.predicted, other.predicted]),
+            self.classes,
+        )
 
 
 def save_predictions(
@@ -90,13 +112,13 @@ class PredictionsWriter:
 
         first = self._rows
         positions = np.arange(first, first + len(labels)) if rows is None else np.asarray(rows)
-        columns = {"row": to_arrow(positions.astype(np.int64)), "label": to_arrow(labels)}
+        parts = {"row": to_arrow(positions.astype(np.int64)), "label": to_arrow(labels)}
         if self._classes:
-            columns["predicted"] = to_arrow(np.asarray(self._classes)[scores.argmax(axis=1)])
-            columns |= {f"score_{c}": to_arrow(scores[:, c]) for c in range(len(self._classes))}
+            parts["predicted"] = to_arrow(np.asarray(self._classes)[scores.argmax(axis=1)])
+            parts |= {f"score_{c}": to_arrow(scores[:, c]) for c in range(len(self._classes))}
         else:
-            columns |= {"predicted": to_arrow(scores), "score_0": to_arrow(scores)}
-        table = pa.table(columns)
+            parts |= {"predicted": to_arrow(scores), "score_0": to_arrow(scores)}
+        table = pa.table(parts)
         if self._writer is None:
             meta = json.dumps({"classes": self._classes}).encode()
             schema = table.schema.with_metadata({_META: meta})
@@ -111,6 +133,30 @@ def load_predictions(path: str | Path) -> Predictions:
     Raises:
         InvalidInput: The file is missing or was not written by it.
     """
+    import pyarrow.parquet as pq
+
+    _, classes = describe_predictions(path)
+    table = pq.ParquetFile(path).read()
+    return _predictions({name: to_numpy(table[name]) for name in table.column_names}, classes)
+
+
+def stream_predictions(path: str | Path, size: int = BATCH) -> Iterator[Predictions]:
+    """What `load_predictions` reads, in batches of `size` rows.
+
+    Raises:
+        InvalidInput: As there.
+    """
+    _, classes = describe_predictions(path)
+    for found in columns(Path(path), size):
+        yield _predictions(found, classes)
+
+
+def describe_predictions(path: str | Path) -> tuple[int, tuple[Any, ...]]:
+    """How many rows the predictions are of, and their classes; no row is read.
+
+    Raises:
+        InvalidInput: As for `load_predictions`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -118,18 +164,22 @@ def load_predictions(path: str | Path) -> Predictions:
     if not path.is_file():
         raise InvalidInput("the file is missing", file=path)
     try:
-        table = pq.ParquetFile(path).read()
+        with pq.ParquetFile(path) as file:
+            meta = (file.schema_arrow.metadata or {}).get(_META)
+            rows = int(file.metadata.num_rows)
     except pa.ArrowInvalid as error:
         raise InvalidInput("is not a Parquet file", file=path) from error
-    meta = (table.schema.metadata or {}).get(_META)
     if meta is None:
         raise InvalidInput("does not hold predictions of trimgate", file=path)
-    classes = tuple(json.loads(meta)["classes"])
-    scores = [to_numpy(table[f"score_{c}"]) for c in range(max(1, len(classes)))]
+    return rows, tuple(json.loads(meta)["classes"])
+
+
+def _predictions(found: Mapping[str, Array], classes: tuple[Any, ...]) -> Predictions:
+    scores = [found[f"score_{c}"] for c in range(max(1, len(classes)))]
     return Predictions(
-        rows=to_numpy(table["row"]),
-        labels=to_numpy(table["label"]),
+        rows=found["row"],
+        labels=found["label"],
         scores=np.stack(scores, axis=1) if classes else scores[0],
-        predicted=to_numpy(table["predicted"]),
+        predicted=found["predicted"],
         classes=classes,
     )

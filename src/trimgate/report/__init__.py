@@ -2,7 +2,7 @@
 
 from trimgate.report._card import CardInput, DataInfo, Refused, SplitRows, Status
 from trimgate.report._compare import ONLY_RATIOS, RunLine, compare_runs, comparison_json
-from trimgate.report._examples import Example, Examples, pick_examples
+from trimgate.report._examples import Example, Examples, changed_most, pick_examples
 from trimgate.report._format import Cell
 from trimgate.report._headline import Headline, headline
 from trimgate.report._html import render_comparison, render_html, save_card
@@ -30,6 +30,7 @@ __all__ = [
     "SplitRows",
     "Status",
     "VerdictText",
+    "changed_most",
     "compare_runs",
     "comparison_json",
     "comparison_markdown",

@@ -73,9 +73,9 @@ def pick_examples(
     those whose score moved most.
 
     Args:
-        baseline: Its predictions on the test rows.
+        baseline: Its predictions on the test rows, or on those of `changed_most`.
         winner: Its predictions on the same rows.
-        rows: The test rows.
+        rows: These rows.
         count: At most so many.
         hide: Columns whose values are not shown.
 
@@ -87,9 +87,8 @@ def pick_examples(
             f"predictions of {len(baseline.rows)} and {len(winner.rows)} rows do not fit the "
             f"{len(rows)} test rows"
         )
-    rank, moved = _effects(baseline, winner)
-    order = np.lexsort((np.arange(len(rank)), -moved, rank))
-    chosen = order[rank[order] < len(_EFFECTS)][:count]
+    rank, _ = _effects(baseline, winner)
+    chosen = changed_most(baseline, winner, count)
     columns = [name for name in rows.features if name not in hide][:MOST_COLUMNS]
     return Examples(
         columns=tuple(columns),
@@ -99,6 +98,13 @@ def pick_examples(
             for row in chosen
         ),
     )
+
+
+def changed_most(baseline: Predictions, winner: Predictions, count: int) -> Array:
+    """Positions of at most `count` rows whose answers differ most, in the order of the examples."""
+    rank, moved = _effects(baseline, winner)
+    order = np.lexsort((np.arange(len(rank)), -moved, rank))
+    return order[rank[order] < len(_EFFECTS)][:count]
 
 
 _EFFECTS: tuple[Effect, ...] = ("lost", "won", "changed")
@@ -137,7 +143,7 @@ def _example(
             "winner_score": float(winner.scores[row, column]),
         }
     return Example(
-        row=row,
+        row=int(baseline.rows[row]),
         effect=effect,
         label=_text(label),
         baseline=_text(baseline.predicted[row]),

@@ -465,13 +465,25 @@ def report(
 
 
 def _examples(baseline: str, winner: str, rows: str, count: int, hide: Sequence[str]) -> "Examples":
-    from trimgate.judge.predictions import load_predictions
-    from trimgate.report import pick_examples
+    from trimgate.data.stream import row_count, take
+    from trimgate.judge.predictions import describe_predictions, stream_predictions
+    from trimgate.report import changed_most, pick_examples
 
-    return pick_examples(
-        load_predictions(Path(baseline) / PREDICTIONS),
-        load_predictions(Path(winner) / PREDICTIONS),
-        Dataset.load(rows),
-        count,
-        hide=hide,
-    )
+    files = [Path(directory) / PREDICTIONS for directory in (baseline, winner)]
+    for file in files:
+        found = describe_predictions(file)[0]
+        if found != row_count(rows):
+            raise InvalidInput(
+                f"predictions of {found} rows do not fit the {row_count(rows)} test rows", file=file
+            )
+    first, second = map(stream_predictions, files)
+    best = (next(first), next(second))
+    for further in zip(first, second, strict=True):
+        chosen = np.sort(changed_most(*best, count))
+        best = (
+            best[0].take(chosen).followed_by(further[0]),
+            best[1].take(chosen).followed_by(further[1]),
+        )
+    chosen = np.sort(changed_most(*best, count))
+    best = (best[0].take(chosen), best[1].take(chosen))
+    return pick_examples(*best, take(rows, best[0].rows), count, hide=hide)

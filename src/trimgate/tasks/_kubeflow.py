@@ -42,11 +42,12 @@ def log_classification(artifact: Any, evaluation: str) -> None:
 
 def _roc(file: Path) -> tuple[list[float], list[float], list[float]] | None:
     """The curve of kept predictions; None for values, and for more than can be held."""
-    from trimgate.judge.predictions import load_predictions
+    from trimgate.judge.predictions import describe_predictions, load_predictions
 
-    found = load_predictions(file)
-    if not found.classes or found.scores.size > _MOST_SCORES:
+    rows, classes = describe_predictions(file)
+    if not classes or rows * len(classes) > _MOST_SCORES:
         return None
+    found = load_predictions(file)
     if len(found.classes) == 2:
         return roc(found.labels == found.classes[1], found.scores[:, 1])
     truth = np.stack([found.labels == label for label in found.classes], axis=1)
