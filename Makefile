@@ -28,8 +28,11 @@ rollout-demo: $(VENV)/.demo-$(KEY)
 stop: $(VENV)/.demo-$(KEY)
 	@$(VENV)/bin/trimgate stop examples/fraud/optimize.yaml
 
+# Files are shared out among so many processes.
+WORKERS ?= 2
+
 test: check
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/.test-$(KEY)
 	$(VENV)/bin/ruff check .
