@@ -36,7 +36,7 @@ from trimgate.targets import PROFILES, Target
 class Section(BaseModel):
     """A part of the config: frozen, typed, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class ModelSection(Section):
@@ -189,7 +189,7 @@ class SearchSection(Section):
     rungs: int = Field(default=1, ge=0, le=4)
     keep: float = Field(default=0.34, gt=0, lt=1)
     hopeless: float = Field(default=0.1, gt=0)
-    budget: BudgetSection = BudgetSection()
+    budget: BudgetSection = Field(default_factory=BudgetSection)
 
     @model_validator(mode="after")
     def _screened(self) -> "SearchSection":
@@ -290,13 +290,13 @@ class PromoteSection(Section):
 
     store: str = "trimgate-store"
     mounts: dict[str, str] = Field(default_factory=dict)
-    signing: SigningSection = SigningSection()
+    signing: SigningSection = Field(default_factory=SigningSection)
     repository: str | None = None
     branch: str = "main"
     environments: dict[
         Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")], EnvironmentSection
     ] = Field(
-        default={
+        default_factory=lambda: {
             "staging": EnvironmentSection(),
             "production": EnvironmentSection(mode="pull-request"),
         },
@@ -463,19 +463,19 @@ class Config(Section):
         | Annotated[Constrained, Tag("[limits]")],
         Discriminator(_form_of_objective),
     ] = "latency"
-    target: Target = PROFILES["cloud-cpu"]
+    target: Target = Field(default_factory=lambda: PROFILES["cloud-cpu"])
     recipes: Literal["default", "search"] | tuple[RecipeSection, ...] = "default"
     search: SearchSection | None = None
-    evaluation: EvaluationSettings = EvaluationSettings()
-    benchmark: BenchmarkSettings = BenchmarkSettings()
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    benchmark: BenchmarkSettings = Field(default_factory=BenchmarkSettings)
     gate: GatePolicy | None = None
-    mlflow: MlflowSection = MlflowSection()
-    promote: PromoteSection = PromoteSection()
-    serving: Serving = Serving()
+    mlflow: MlflowSection = Field(default_factory=MlflowSection)
+    promote: PromoteSection = Field(default_factory=PromoteSection)
+    serving: Serving = Field(default_factory=Serving)
     deploy: DeploySection | None = None
-    rollout: RolloutSection = RolloutSection()
-    report: ReportSection = ReportSection()
-    cluster: ClusterSection = ClusterSection()
+    rollout: RolloutSection = Field(default_factory=RolloutSection)
+    report: ReportSection = Field(default_factory=ReportSection)
+    cluster: ClusterSection = Field(default_factory=ClusterSection)
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @property

@@ -19,7 +19,7 @@ class Price(BaseModel):
         table: Name, source and date of the table, in words.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     per_core_hour: float = Field(gt=0)
@@ -85,24 +85,26 @@ class Target(BaseModel):
 
 ARRAY_BATCH_SIZES = (1, 32)
 
+# Made without a check of types, for which pydantic would be set up whenever this is imported.
+_profile = Target.model_construct
 PROFILES: dict[str, Target] = {
-    "cloud-cpu": Target(name="cloud-cpu", price="c7i.large"),
-    "edge-cpu": Target(
+    "cloud-cpu": _profile(name="cloud-cpu", price="c7i.large"),
+    "edge-cpu": _profile(
         name="edge-cpu",
         runtimes=("onnxruntime", "openvino", "openvino-ep"),
         batch_sizes=(1,),
         memory_limit_mb=512,
         enforce=True,
     ),
-    "mobile": Target(name="mobile", device="mobile", runtimes=("onnxruntime",), batch_sizes=(1,)),
-    "gpu": Target(
+    "mobile": _profile(name="mobile", device="mobile", runtimes=("onnxruntime",), batch_sizes=(1,)),
+    "gpu": _profile(
         name="gpu",
         device="gpu",
         runtimes=("onnxruntime",),
         batch_sizes=(1, 64),
         price="g5.xlarge",
     ),
-    "inferentia": Target(
+    "inferentia": _profile(
         name="inferentia", device="inferentia", runtimes=("onnxruntime",), batch_sizes=(1, 64)
     ),
 }

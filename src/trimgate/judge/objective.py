@@ -39,7 +39,7 @@ class Constrained(BaseModel):
             rows, and not only not be broken there.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     minimize: Objective
     subject_to: dict[Constraint, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(

@@ -16,6 +16,7 @@ from trimgate.models._foreign_graph import (
     find_scores,
     free_batch,
     match_inputs,
+    settle,
 )
 from trimgate.models._inputs import sample_rows
 from trimgate.models._match import sample_labels, task_of
@@ -53,6 +54,7 @@ def import_onnx(proto: Any, source: ModelSource, sample: Dataset, out: Path) -> 
     from trimgate.models.export import open_session, run_session
 
     labels = class_labels(proto.graph)
+    settle(proto)
     inputs = match_inputs(proto.graph, sample, source.path)
     output, operator = find_scores(proto, source, _classes(labels, source, sample))
     fixed = free_batch(proto)

@@ -15,6 +15,10 @@ from trimgate.models.source import ModelSource
 _PASSING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
 _STRING = 8
 _FLOATS = {1, 10, 11}
+# From this version of the format on initializers need not be inputs too.
+_APART = 4
+# So many operators may stand between a softmax and the products before and after it.
+_NEAR = 5
 
 
 def graph_inputs(graph: Any) -> list[Any]:
@@ -252,6 +256,42 @@ def class_labels(graph: Any) -> tuple[Any, ...]:
     return ()
 
 
+def _attends(graph: Any) -> bool:
+    """Whether a softmax of products of two activations weighs a third one, as attention does."""
+    makers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    constants = {tensor.name for tensor in graph.initializer}
+
+    def multiplies(node: Any) -> bool:
+        return node.op_type in ("MatMul", "Einsum") and not constants & set(node.input)
+
+    def before(name: str) -> bool:
+        for _ in range(_NEAR):
+            node = makers.get(name)
+            if node is None or multiplies(node):
+                return node is not None
+            inner = [part for part in node.input if part in makers]
+            # a mask may stand first or second
+            name = next((p for p in inner if multiplies(makers[p])), inner[0] if inner else "")
+        return False
+
+    def after(name: str) -> bool:
+        for _ in range(_NEAR):
+            users = readers.get(name, [])
+            if any(map(multiplies, users)):
+                return True
+            if not users:
+                return False
+            name = users[-1].output[0]
+        return False
+
+    softmaxes = [node for node in graph.node if node.op_type == "Softmax"]
+    return any(before(node.input[0]) and after(node.output[0]) for node in softmaxes)
+
+
 def free_batch(proto: Any) -> int | None:
     """Makes the batch dimension of inputs and outputs dynamic.
 
@@ -280,10 +320,6 @@ def _free_reshapes(graph: Any, fixed: int) -> None:
 
     shapes = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                shapes[node.output[0]] = attribute.t
-    for node in graph.node:
         tensor = shapes.get(node.input[1]) if node.op_type == "Reshape" else None
         if tensor is None:
             continue
@@ -293,15 +329,44 @@ def _free_reshapes(graph: Any, fixed: int) -> None:
             tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
 
 
+def settle(proto: Any) -> None:
+    """Writes in one way what exporters write in several, in place; what it computes stays.
+
+    Functions of a model's own are written out, constants become initializers, and initializers
+    are no inputs (in old files a caller could overwrite them).
+    """
+    from onnx import inliner
+
+    if proto.functions:
+        proto.CopyFrom(inliner.inline_local_functions(proto))
+    graph = proto.graph
+    kept = []
+    for node in graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and node.domain == "" and value is not None:
+            graph.initializer.add().CopyFrom(value)
+            graph.initializer[-1].name = node.output[0]
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    inputs = graph_inputs(graph)
+    del graph.input[:]
+    graph.input.extend(inputs)
+    proto.ir_version = max(proto.ir_version, _APART)
+
+
 def family_of(graph: Any) -> Family:
     """Family by the operators."""
     kinds = {node.op_type for node in graph.node}
     if any(kind.startswith("TreeEnsemble") for kind in kinds):
         return "trees"
-    if kinds & {"Attention", "MultiHeadAttention"} or {"LayerNormalization", "Softmax"} <= kinds:
+    if kinds & {"Attention", "MultiHeadAttention"} or _attends(graph):
         return "transformer"
     if any("Conv" in kind for kind in kinds):
         return "cnn"
+    if kinds & {"LSTM", "GRU", "RNN", "Loop", "Scan"}:
+        return "other"
     if kinds & {"LinearClassifier", "LinearRegressor"}:
         return "linear"
     products = sum(node.op_type in ("Gemm", "MatMul") for node in graph.node)

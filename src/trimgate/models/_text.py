@@ -303,9 +303,15 @@ def _takes(model: Any, length: int) -> bool:
         return True
     # a token that is not the padding token
     token = 1 if model.model.config.pad_token_id != 1 else 2
+    row = torch.full((1, length), token, dtype=torch.int64)
+    # some keep positions apart from a plain table of words
+    plain = isinstance(embeddings, torch.nn.Embedding)
     try:
         with torch.inference_mode():
-            embeddings(input_ids=torch.full((1, length), token, dtype=torch.int64))
+            if plain:
+                model(row, torch.ones_like(row))
+            else:
+                embeddings(input_ids=row)
     except (IndexError, RuntimeError):
         return False
     return True

@@ -1,5 +1,6 @@
 """What a torch module is: family, and kind of its scores."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from trimgate.models.source import ModelSource
 Array = NDArray[Any]
 
 _ENOUGH_ROWS = 20
+# How layers that make queries are called: q, query, q_proj, qkv, to_q, Wqkv, in_proj_weight, ...
+_QUERY = re.compile(r"^(q|query|qkv)(_|$)|^(to|linear|w)_?q|in_proj|c_attn", re.IGNORECASE)
 
 
 def refine(model: Any, info: ModelInfo, raw: Array, source: ModelSource) -> ModelInfo:
@@ -49,11 +52,16 @@ def guess_kind(raw: Array) -> ScoreKind:
 
 
 def _family(model: Any) -> Family:
-    kinds = {type(module).__name__ for module in model.modules()}
-    if any("Attention" in kind or "Transformer" in kind for kind in kinds):
-        return "transformer"
+    parts = list(model.modules())
+    kinds = {type(module).__name__ for module in parts}
+    attentions = [m for m in parts if re.search("Attention|Transformer", type(m).__name__)]
     if kinds & {"Conv1d", "Conv2d", "Conv3d"}:
-        return "cnn"
+        # convolutional networks call what weighs their channels or places attention too
+        names = {n.rpartition(".")[2] for m in attentions for n, _ in m.named_parameters()}
+        names |= {part for m in attentions for n, _ in m.named_modules() for part in n.split(".")}
+        return "transformer" if any(map(_QUERY.search, names)) else "cnn"
+    if attentions:
+        return "transformer"
     layers = [m for m in model.modules() if type(m).__name__ == "Linear"]
     if not layers:
         return "other"

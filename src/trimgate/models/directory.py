@@ -161,7 +161,7 @@ class ModelInfo(_Record):
     tokenizer: Tokenizer | None = None
     features: tuple[str, ...] = ()
     unused_features: tuple[str, ...] = ()
-    runtime: RuntimeChoice = RuntimeChoice()
+    runtime: RuntimeChoice = Field(default_factory=RuntimeChoice)
     files: dict[str, FileInfo] = Field(default_factory=dict)
     digest: str = ""
     parent: str | None = None

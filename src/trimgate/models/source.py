@@ -28,7 +28,7 @@ class ModelSource(BaseModel):
         score_output: For ONNX: the output that holds the scores, where it does not tell.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     path: Path
     name: str = ""

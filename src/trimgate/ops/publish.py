@@ -25,7 +25,7 @@ class Trust(BaseModel):
         issuer: The OpenID Connect issuer that vouches for the identity.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     sign_key: Path | None = None
     verify_key: Path | None = None

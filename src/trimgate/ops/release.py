@@ -91,7 +91,7 @@ class ReleasedModel(BaseModel):
             name; empty for KServe's own name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     storage_uri: str = Field(pattern=r"^\S+$")
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
@@ -114,7 +114,7 @@ class Release(BaseModel):
         traffic_percent: Share of the traffic that goes to the canary; 0 without one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: ModelName
     environment: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")

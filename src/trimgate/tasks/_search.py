@@ -20,7 +20,9 @@ from trimgate.tasks._common import SAMPLE, decode, encode, guide, refusal, sprea
 
 _log = logging.getLogger("trimgate.tasks")
 
-_TRIAL = BenchmarkSettings(seconds=1.5, processes=1, min_rounds=24, warmup=3, precision=0.05)
+_TRIAL: dict[str, Any] = {
+    "seconds": 1.5, "processes": 1, "min_rounds": 24, "warmup": 3, "precision": 0.05
+}  # fmt: skip
 _ROWS = 4000
 # What evaluation and the full benchmark of a recipe take besides its steps.
 _JUDGING_SECONDS = 10.0
@@ -130,7 +132,8 @@ def _gains(
         inputs = [build_inputs(info, batch.features) for info in infos]
         calls = [lambda s=s, i=i: s.predict(i) for s, i in zip(sessions, inputs, strict=True)]
         variants = {BASELINE: calls[0], CONTROL: calls[0], CANDIDATE: calls[1]}
-        timed = summarise([interleave(variants, _TRIAL)], size, _TRIAL)
+        settings = BenchmarkSettings(**_TRIAL)
+        timed = summarise([interleave(variants, settings)], size, settings)
         if size == target.batch_sizes[0]:
             found["latency"], found["cost"] = timed.wall, timed.cpu
         found["throughput"] = timed.wall

@@ -20,7 +20,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 class StepConfig(BaseModel):
     """Parameters of one recipe step. Subclasses add `technique: Literal["<name>"]`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     technique: str
 

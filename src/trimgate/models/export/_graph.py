@@ -57,6 +57,64 @@ def finish(proto: Any, output: str, *, last_column: bool = False) -> Any:
     return proto
 
 
+def widen_mixed(proto: Any) -> Any:
+    """Casts to float64 what a converter lets meet float64 as float32, which no engine takes.
+
+    Args:
+        proto: `onnx.ModelProto`, changed in place; its nodes stand in order.
+
+    Returns:
+        The model.
+    """
+    from onnx import TensorProto, defs, helper, shape_inference
+
+    graph = proto.graph
+    versions = {entry.domain: int(entry.version) for entry in proto.opset_import}
+    types = {value.name: value.type for value in graph.input}
+    types |= {t.name: helper.make_tensor_type_proto(t.data_type, t.dims) for t in graph.initializer}
+    nodes, wide = [], dict[str, str]()
+    for node in graph.node:
+        schema = defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+        places: dict[str, list[int]] = {}
+        for place in range(len(node.input)):
+            formal = schema.inputs[min(place, len(schema.inputs) - 1)]
+            places.setdefault(formal.type_str, []).append(place)
+        for together in places.values():
+            kinds = {p: _kind_of(types.get(node.input[p])) for p in together}
+            if not {TensorProto.FLOAT, TensorProto.DOUBLE} <= set(kinds.values()):
+                continue
+            for place in (p for p, kind in kinds.items() if kind == TensorProto.FLOAT):
+                name = node.input[place]
+                if name not in wide:
+                    wide[name] = f"{name}_wide"
+                    cast = helper.make_node(
+                        "Cast", [name], [wide[name]], name=wide[name], to=TensorProto.DOUBLE
+                    )
+                    nodes.append(cast)
+                    types[wide[name]] = helper.make_tensor_type_proto(TensorProto.DOUBLE, None)
+                node.input[place] = wide[name]
+        nodes.append(node)
+        known = {name: types[name] for name in node.input if name in types}
+        try:
+            types |= shape_inference.infer_node_outputs(
+                schema, node, known, opset_imports=list(proto.opset_import)
+            )
+        except (shape_inference.InferenceError, RuntimeError):
+            continue  # nothing is said of what such an operator gives
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    for value in graph.output:
+        if kind := _kind_of(types.get(value.name)):
+            value.type.tensor_type.elem_type = kind
+    return proto
+
+
+def _kind_of(value: Any) -> int:
+    """The element type of a tensor; 0 where it is not known."""
+    return int(value.tensor_type.elem_type) if value is not None else 0
+
+
 def rename(graph: Any, old: str, new: str) -> None:
     """Renames a tensor wherever it is made or used."""
     for node in graph.node:

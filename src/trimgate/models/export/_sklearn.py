@@ -9,7 +9,7 @@ import numpy as np
 from trimgate.errors import MissingExtra, NotApplicable
 from trimgate.models._inputs import MISSING_TEXT
 from trimgate.models.directory import ModelInfo
-from trimgate.models.export._graph import finish, rename_inputs
+from trimgate.models.export._graph import finish, rename_inputs, widen_mixed
 
 ML_OPSET = 3
 
@@ -68,6 +68,8 @@ def convert(model: Any, info: ModelInfo, opset: int) -> Any:
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise NotApplicable(f"the conversion to ONNX fails: {lines[0][:300]}") from error
+    if numeric == "float64":
+        widen_mixed(proto)
     wanted = "label" if info.score_kind == "label" else None
     output = wanted or [o.name for o in proto.graph.output][-1]
     last = info.task == "binary" and info.score_kind == "logit"

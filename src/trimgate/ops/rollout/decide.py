@@ -30,7 +30,7 @@ class Decision(BaseModel):
         checks: Every check of the step; `rows_needed` is how many more requests would decide it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     action: Action
     reason: str

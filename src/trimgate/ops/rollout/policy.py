@@ -38,7 +38,7 @@ class RolloutPolicy(BaseModel):
             the stable model being 1.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     steps: tuple[Annotated[int, Field(ge=1, le=100)], ...] = (10, 50, 100)
     interval: float = Field(default=15, gt=0, allow_inf_nan=False)

@@ -45,7 +45,7 @@ class Manifest(BaseModel):
         files: Every other file, by name relative to the folder.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=f"^{_NAME.pattern}$")

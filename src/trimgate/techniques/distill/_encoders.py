@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # What the classes of transformers call these; the first one that a config has counts.
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer")
 _HIDDEN = ("hidden_size", "dim", "d_model", "n_embd")
-_FFN = ("intermediate_size", "hidden_dim", "n_inner")
+_FFN = ("intermediate_size", "hidden_dim", "n_inner", "d_inner")
 _HEADS = ("num_attention_heads", "n_heads", "n_head")
 _BLOCK = 16  # widths are multiples of it where the teacher's allow
 
@@ -136,13 +136,15 @@ def begin(
 
     before, after = teacher.state_dict(), student.state_dict()
     where = _Layers(teacher, made)
-    cuts = _Cuts(teacher, student, example)
+    # only what is narrower is cut, and only then must the teacher's sizes be known
+    cuts: _Cuts | None = None
     copied = 0
     with torch.no_grad():
         for name, tensor in after.items():
             origin = where.origin(name)
             value = before.get(origin)
             if value is not None and value.shape != tensor.shape:
+                cuts = cuts or _Cuts(teacher, student, example)
                 value = cuts.narrowed(origin, value, tensor.shape)
             if value is not None:
                 tensor.copy_(value)

@@ -79,12 +79,16 @@ def cut_channels(module: "torch.nn.Module", order: Order) -> Cut:
     module.zero_grad()
     expected = output_of(module, example).shape
     try:
-        graph = pruning.DependencyGraph().build_dependency(small, example_inputs=tuple(example))
+        graph = pruning.DependencyGraph().build_dependency(
+            small, example_inputs=tuple(example), verbose=False
+        )
         groups = list(_groups(pruning, graph, small, order))
     # the tracer fails in as many ways as there are ways to write forward
     except Exception as error:
         raise NotApplicable(
-            f"the module's layers cannot be traced ({_first_line(error)})"
+            "the module's channels cannot be followed through its forward function "
+            f"({_first_line(error)})",
+            mend="prune layers or weights instead",
         ) from error
     if not groups and order.importance == "batch_norm":
         raise NotApplicable(
@@ -120,11 +124,13 @@ def cut_channels(module: "torch.nn.Module", order: Order) -> Cut:
         raise NotApplicable(
             "the module's forward function relies on the sizes of its layers "
             f"({_first_line(error)})",
-            mend="use flatten or view(len(x), -1) there instead of fixed sizes",
+            mend="use flatten or view(len(x), -1) there instead of fixed sizes, or prune layers "
+            "or weights instead",
         ) from error
     if shape != expected:
         raise NotApplicable(
-            f"pruning would change the output from {tuple(expected)} to {tuple(shape)}"
+            f"pruning would change the output from {tuple(expected)} to {tuple(shape)}",
+            mend="prune layers or weights instead",
         )
     return Cut(small, parts, [make_stage(module, small)])
 
@@ -254,13 +260,20 @@ def _threshold(groups: Sequence[_Group], amount: float) -> float:
 
 
 def _check_layers(module: "torch.nn.Module") -> None:
+    """Refuses layers that torch-pruning does not cut; what is made from those it does may pass."""
+    import torch
+
+    known = tuple(getattr(torch.nn, name) for name in _KNOWN)
     for name, layer in module.named_modules():
-        own = [p for p in layer.parameters(recurse=False) if p.numel() > 1]
-        if own and type(layer).__name__ not in _KNOWN:
+        # a scale for each channel is cut with its channels
+        own = [p for p in layer.parameters(recurse=False) if p.numel() > max(p.shape, default=1)]
+        ours = type(layer).__module__.startswith("torch.nn.")
+        own += list(layer.parameters(recurse=False)) if ours else []
+        if own and not isinstance(layer, known):
             raise NotApplicable(
                 f"channels cannot be removed from the layer {name or 'module'!r} of the type "
-                f"{type(layer).__name__}",
-                mend="prune works on convolutional and dense networks",
+                f"{type(layer).__name__}, only from convolutional and dense ones",
+                mend="prune layers or weights instead",
             )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ROWS = 512
 _BATCH = 16
+_NORM_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,42 @@ class TrainingLoss:
             yield torch.autograd.grad(
                 loss, list(weights), allow_unused=True, materialize_grads=True
             )
+
+
+def settle_norms(module: "torch.nn.Module", loss: TrainingLoss) -> None:
+    """Measures again what batch normalizations expect, on some training rows, in place.
+
+    What a cut module feeds them differs so much from what they saw in training that it answers
+    by chance, and their running averages follow within hundreds of steps only (Li et al., 2020,
+    arXiv:2007.02491).
+
+    Args:
+        module: In evaluation mode, as it is left.
+        loss: Has the rows.
+    """
+    import torch
+
+    norms: list[Any] = [
+        part
+        for part in module.modules()
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm) and part.track_running_stats
+    ]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of all batches
+        norm.train()
+    inputs = [torch.cat(parts) for parts in zip(*(t for t, _ in loss.batches), strict=True)]
+    with torch.no_grad():
+        for batch in zip(*(tensor.split(_NORM_BATCH) for tensor in inputs), strict=True):
+            # a last row alone has no deviation
+            if len(batch[0]) > 1:
+                module(*batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ _VALUE = ("value", "value_proj", "v", "v_lin", "v_proj", "wv", "to_v")
 _FUSED = ("Wqkv", "qkv", "qkv_proj", "in_proj")
 _OUTPUT = ("out_lin", "o", "o_proj", "out_proj", "proj", "dense", "Wo", "wo", "to_out")
 _HEADS = ("num_attention_heads", "num_heads", "n_heads")
+_INSTEAD = "prune ffn or layers instead"
 _HEAD_SIZE = ("attention_head_size", "head_dim", "head_size")
 
 
@@ -81,7 +82,8 @@ def find_heads(module: "torch.nn.Module") -> list[Units]:
             width = value.out_features
             if not query.out_features == key.out_features == width:
                 raise NotApplicable(
-                    f"the heads of {name!r} share their keys, so none can be removed alone"
+                    f"the heads of {name!r} share their keys, so none can be removed alone",
+                    mend=_INSTEAD,
                 )
         else:
             continue
@@ -98,9 +100,11 @@ def find_heads(module: "torch.nn.Module") -> list[Units]:
             raise NotApplicable(
                 "torch.nn.MultiheadAttention fixes the size of its heads to their number, so that "
                 "none can be removed",
-                mend="prune ffn or layers instead",
+                mend=_INSTEAD,
             )
-        raise NotApplicable("the module has no attention with layers for query, key and value")
+        raise NotApplicable(
+            "the module has no attention with layers for query, key and value", mend=_INSTEAD
+        )
     return found
 
 
@@ -128,7 +132,8 @@ def find_neurons(module: "torch.nn.Module") -> list[Units]:
             taken |= {name, *(p.name for p in inputs)}
     if not found:
         raise NotApplicable(
-            "the module has no layers with a feed-forward part of two linear layers"
+            "the module has no layers with a feed-forward part of two linear layers",
+            mend="prune heads or layers instead",
         )
     return found
 
@@ -213,7 +218,9 @@ def _head_count(part: Any, name: str, width: int) -> tuple[int, int]:
     if not size and count:
         size = width // count
     if not size or width % size:
-        raise NotApplicable(f"{name!r} does not tell how many heads its {width} columns are")
+        raise NotApplicable(
+            f"{name!r} does not tell how many heads its {width} columns are", mend=_INSTEAD
+        )
     return width // size, size
 
 
@@ -233,7 +240,9 @@ def _output(module: "torch.nn.Module", name: str, layers: dict[str, Any], width:
         full = _join(parent, below)
         if not full.startswith(f"{name}.") and _is_linear(layer) and layer.in_features == width:
             return full
-    raise NotApplicable(f"no layer is found that takes the output of the attention {name!r}")
+    raise NotApplicable(
+        f"no layer is found that takes the output of the attention {name!r}", mend=_INSTEAD
+    )
 
 
 def _shared_bias(module: "torch.nn.Module", heads: int) -> str | None:

@@ -76,7 +76,10 @@ def cut_layers(module: "torch.nn.Module", order: Order) -> Cut:
         stages.append({"removed": {name: [position]}})
         stacks[name] = [p - (p > position) for p in stacks[name] if p != position]
     if output_of(small, order.example).shape != shape:
-        raise NotApplicable("without some of its layers the module's output has another shape")
+        raise NotApplicable(
+            "without some of its layers the module's output has another shape",
+            mend="prune something else, or distill it",
+        )
     parts = [Part(name, size, len(stacks[name])) for name, size in before.items()]
     return Cut(small, parts, stages)
 
@@ -135,7 +138,8 @@ def _stacks(module: "torch.nn.Module", example: "Sequence[torch.Tensor]") -> "di
     if not found:
         raise NotApplicable(
             "the module has no layers that can be left out: layers with attention, or residual "
-            "blocks, in a ModuleList or Sequential, that keep the shape of what they are given"
+            "blocks, in a ModuleList or Sequential, that keep the shape of what they are given",
+            mend="prune something else, or distill it",
         )
     return found
 

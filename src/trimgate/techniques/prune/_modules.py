@@ -15,7 +15,7 @@ from trimgate.models.directory import ModelInfo
 from trimgate.techniques._base import Context
 from trimgate.techniques.prune._channels import cut_channels, macs, parameters
 from trimgate.techniques.prune._config import PruneConfig
-from trimgate.techniques.prune._cut import Cut, Order, TrainingLoss
+from trimgate.techniques.prune._cut import Cut, Order, TrainingLoss, settle_norms
 from trimgate.techniques.prune._layers import cut_layers
 from trimgate.techniques.prune._rebuild import Stage
 from trimgate.techniques.prune._weights import cut_weights, hold, sparsity_notes
@@ -174,8 +174,10 @@ def _prune(
                 f"no layer has {_noun(config)} of which the share {order.amount:g} could be "
                 "removed",
                 key="prune.amount",
+                mend="raise it, or prune something else",
             )
         before = before or {part.layer: part.before for part in cut.parts}
+        settle_norms(small, order.loss())
         untrained = score(small)
         epochs = config.finetune.epochs if last or not config.schedule else config.schedule.epochs
         name = f"finetune-{order.amount:g}-{number}.pt"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trimgate.errors import NotApplicable
 
 STATIC = ("Conv", "MatMul", "Gemm")
@@ -79,19 +81,16 @@ def prepare(
     del model.graph.value_info[:]
     raise_opset(model, _OPSET)
     _name_nodes(model.graph)
+    kinds = _weight_types(model.graph, types)
     plain, prepared = scratch / "plain.onnx", scratch / "prepared.onnx"
     onnx.save(model, plain)
     quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
     model = onnx.load(prepared)
+    plain_gemms(model.graph)
     split = split_gemm(model) if "Conv" not in types else {}
     layers, products = _layers(model.graph, types, exclude, split)
     if not layers:
-        held = sorted({node.op_type for node in model.graph.node})
-        raise NotApplicable(
-            f"the graph has nothing to quantize: no {', '.join(types)} with float32 weights "
-            f"that is not excluded, only {', '.join(held[:8])}",
-            file=source,
-        )
+        raise _nothing(model.graph, types, kinds, source)
     _check_finite(model.graph, layers, source)
     _annotate(model)
     onnx.save(model, prepared)
@@ -121,6 +120,41 @@ def raise_opset(model: Any, least: int) -> None:
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), least)
     if version < least:
         model.CopyFrom(onnx.version_converter.convert_version(model, least))
+
+
+def plain_gemms(graph: Any) -> None:
+    """Makes each Gemm with constant weights `x W + b` with `(n,)` of biases, in place.
+
+    The quantizers stumble over factors, and over biases of another shape.
+    """
+    from onnx import numpy_helper
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+
+    def put(node: Any, place: int, values: Any) -> None:
+        name = f"{node.name}_{'xwb'[place]}"
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        node.input[place] = name
+
+    for node in graph.node:
+        said = {a.name: a.i if a.name.startswith("trans") else a.f for a in node.attribute}
+        biased = len(node.input) > 2 and node.input[2] != ""
+        names = node.input[1 : 3 if biased else 2]
+        known = [constants.get(name) for name in names]
+        if node.op_type != "Gemm" or None in known:
+            continue
+        weights, *biases = [numpy_helper.to_array(tensor) for tensor in known]
+        if said.get("alpha", 1.0) != 1.0:
+            put(node, 1, weights * weights.dtype.type(said["alpha"]))
+        width = weights.shape[0 if said.get("transB") else 1]
+        if biases and (biases[0].shape != (width,) or said.get("beta", 1.0) != 1.0):
+            if biases[0].ndim > 1 and len(biases[0]) > 1:
+                continue  # one for each row
+            scaled = biases[0] * biases[0].dtype.type(said.get("beta", 1.0))
+            put(node, 2, np.broadcast_to(scaled.reshape(-1), (width,)))
+        kept = [a for a in node.attribute if a.name not in ("alpha", "beta")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
 
 
 def split_gemm(model: Any) -> dict[str, str]:
@@ -255,7 +289,8 @@ def _layers(
     for node in graph.node:
         if node.op_type not in types:
             continue
-        if not weights.intersection(node.input):
+        # the quantizers look for weights in this place only
+        if node.input[1] not in weights:
             products.append(node.name)
             continue
         known_as = {node.name, node.op_type}
@@ -266,9 +301,33 @@ def _layers(
     return tuple(layers), tuple(products)
 
 
+def _weight_types(graph: Any, types: Sequence[str]) -> set[str]:
+    """Of which types the constant weights of some operators are."""
+    from onnx import helper
+
+    kinds = {t.name: t.data_type for t in graph.initializer}
+    used = {n.input[1] for n in graph.node if n.op_type in types} & set(kinds)
+    return {helper.tensor_dtype_to_np_dtype(kinds[name]).name for name in used}
+
+
+def _nothing(graph: Any, types: Sequence[str], kinds: set[str], source: Path) -> NotApplicable:
+    """Why there is nothing to quantize in a graph whose weights were of those types."""
+    if others := sorted(kinds - {"float32"}):
+        return NotApplicable(
+            f"only float32 weights are quantized, and these are {', '.join(others)}",
+            file=source,
+            mend="give the float32 model that it was made from",
+        )
+    held = sorted({node.op_type for node in graph.node})
+    return NotApplicable(
+        f"the graph has nothing to quantize: no {', '.join(types)} with float32 weights "
+        f"that is not excluded, only {', '.join(held[:8])}",
+        file=source,
+    )
+
+
 def _check_finite(graph: Any, layers: Sequence[str], source: Path) -> None:
     """A weight that is not a number would make its whole layer zero or nonsense."""
-    import numpy as np
     import onnx
 
     used = {name for node in graph.node if node.name in layers for name in node.input}

@@ -72,7 +72,7 @@ def store_in_half(
         )
     if not casts:
         raise NotApplicable(
-            f"the graph has no weights to store in {kind} (it has "
+            f"the graph has no float32 weights to store in {kind} (it has "
             f"{', '.join(sorted({node.op_type for node in graph.node})[:8])})",
             file=source,
         )
