@@ -13,6 +13,7 @@ docs/architectures.md, each in the place of the one before.
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -329,11 +330,9 @@ def _same(before: Any, after: Any) -> float:
 
 
 def _brief(error: TrimgateError, folder: Path) -> str:
-    """The message without the folder's name, which differs from machine to machine."""
-    words = str(error)
-    for place in (str(folder.resolve()), str(folder)):
-        words = words.replace(place, "…")
-    return " ".join(words.split())
+    """The message without the file's name, which differs from machine to machine."""
+    words = " ".join(str(error).split())
+    return re.sub(rf"{re.escape(str(folder))}\S*:? ", "", words)
 
 
 def section(family: Family, found: Mapping[str, Sequence[str]]) -> str:

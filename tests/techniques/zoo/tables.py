@@ -77,7 +77,7 @@ def _members(kind: str) -> dict[str, Callable[[], Any]]:
             ),
             "Ridge": linear_model.Ridge,
             "SVR": svm.SVR,
-            "MLPRegressor": lambda: MLPRegressor((16,), max_iter=100, **seed),
+            "MLPRegressor": lambda: MLPRegressor(hidden_layer_sizes=(16,), max_iter=100, **seed),
             "VotingRegressor": lambda: ensemble.VotingRegressor(
                 [("a", linear_model.Ridge()), ("b", tree.DecisionTreeRegressor(max_depth=4))]
             ),
