@@ -125,11 +125,10 @@ def _mean_curves(drawn: Sequence[tuple[Array, Array]]) -> tuple[Curve, ...]:
     heights, precisions = np.zeros(len(across)), np.zeros(len(wanted))
     for hits, taken in drawn:
         recall, fall_out, precision = _rates(hits, taken)
-        outline = [np.concatenate([[0.0], part]) for part in (fall_out, recall)]
-        at = np.searchsorted(outline[0], across, side="right") - 1
-        slope = np.interp(across, *outline)
+        x, y = (np.concatenate([[0.0], part]) for part in (fall_out, recall))
+        at = np.searchsorted(x, across, side="right") - 1
         # np.interp takes the first of several points above each other; the curve is at the last
-        heights += np.where(outline[0][at] == across, outline[1][at], slope)
+        heights += np.where(x[at] == across, y[at], np.interp(across, x, y))
         reached = np.searchsorted(recall, wanted - 1e-12, side="left").clip(0, len(recall) - 1)
         precisions += precision[reached]
     count = len(drawn)

@@ -336,8 +336,8 @@ def _checks(served: Served) -> RuleResult:
     if not own:
         return failed("served.checks", "no check of the served model was recorded")
     if alone:
-        told = "; ".join(served.errors)
-        why = f"the winner is served as it should be, the baseline could not be: {told}"
+        why = "the winner is served as it should be, the baseline could not be: "
+        why += "; ".join(served.errors)
         return result("served.checks", "inconclusive", None, None, why)
     why = f"all {len(served.checks)} checks of the served model hold"
     return result("served.checks", "pass", None, None, why)
