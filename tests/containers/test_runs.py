@@ -32,6 +32,7 @@ def place(cancer, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(1200)
 def test_whole_pipeline(core, place):
     done = subprocess.run(
         [sys.executable, "-m", "trimgate", "run", str(place / "optimize.yaml"), "--containers"],
