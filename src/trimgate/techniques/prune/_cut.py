@@ -109,7 +109,7 @@ def settle_norms(module: "torch.nn.Module", loss: TrainingLoss) -> None:
         norm.train()
     inputs = [torch.cat(parts) for parts in zip(*(t for t, _ in loss.batches), strict=True)]
     with torch.no_grad():
-        for batch in zip(*(tensor.split(_NORM_BATCH) for tensor in inputs), strict=True):
+        for batch in zip(*(torch.split(tensor, _NORM_BATCH) for tensor in inputs), strict=True):
             # a last row alone has no deviation
             if len(batch[0]) > 1:
                 module(*batch)

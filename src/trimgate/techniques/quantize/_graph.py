@@ -140,10 +140,9 @@ def plain_gemms(graph: Any) -> None:
         said = {a.name: a.i if a.name.startswith("trans") else a.f for a in node.attribute}
         biased = len(node.input) > 2 and node.input[2] != ""
         names = node.input[1 : 3 if biased else 2]
-        known = [constants.get(name) for name in names]
-        if node.op_type != "Gemm" or None in known:
+        if node.op_type != "Gemm" or not all(name in constants for name in names):
             continue
-        weights, *biases = [numpy_helper.to_array(tensor) for tensor in known]
+        weights, *biases = [numpy_helper.to_array(constants[name]) for name in names]
         if said.get("alpha", 1.0) != 1.0:
             put(node, 1, weights * weights.dtype.type(said["alpha"]))
         width = weights.shape[0 if said.get("transB") else 1]
