@@ -194,9 +194,9 @@ class Written:
         self._files[file].add(pa.table({n: to_arrow(values) for n, values in columns.items()}))
 
     def finish(self) -> None:
-        """Writes what is held, and what tells a reader about the rows."""
-        for groups in self._files.values():
-            groups.close()
+        """Writes what is held, and what tells a reader about the rows; twice does no harm."""
+        while self._files:
+            self._files.popitem()[1].close()
         (self._directory / SCHEMA).write_text(
             json.dumps({**self._schema, "rows": self._rows}, indent=2) + "\n"
         )

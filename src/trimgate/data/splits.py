@@ -166,6 +166,8 @@ class Division:
             written = {n: stack.enter_context(saving(path)) for n, path in directories.items()}
             for name, piece in self.parts():
                 written[name].add(piece)
+            for split in written.values():  # all of them are whole before any is there
+                split.finish()
 
     def _where(self, name: str) -> tuple[_Scanned, Array]:
         """The file that a split is of, and the mask of its rows."""
