@@ -107,18 +107,27 @@ def test_too_much_memory_is_said(core, tmp_path):
         attempt(lambda: take_memory(megabytes=2000), tmp_path, memory_mb=256)
 
 
+def _heed_ctrl_c():
+    """A shell's background jobs are started to ignore it, and hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_leaves_no_container(engine, core, place):
     before = {c.id for c in engine.containers.list(all=True)}
-    run = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "trimgate", "run", str(place / "optimize.yaml"), "--containers"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while {c.id for c in engine.containers.list()} <= before:
-        assert run.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    run.send_signal(signal.SIGINT)
-    assert run.wait(60) == 130
+        preexec_fn=_heed_ctrl_c,
+    ) as run:
+        try:
+            deadline = time.monotonic() + 300
+            while {c.id for c in engine.containers.list()} <= before:
+                assert run.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            run.send_signal(signal.SIGINT)
+            assert run.wait(60) == 130
+        finally:
+            run.kill()
     assert {c.id for c in engine.containers.list(all=True)} == before
