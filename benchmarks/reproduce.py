@@ -14,6 +14,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -65,15 +66,15 @@ def main() -> int:
             lambda f=frame: trained.predict_proba(f),
             lambda a=array: served.run(None, {name: a}),
         ]
+        if number == 0:
+            counts = [max(1, math.ceil(SECONDS / typical(call))) for call in calls]
         times = [0.0, 0.0]
         for which in generator.permutation(2):
+            calls[which]()  # untimed: the caches belong to the other model
             began = time.perf_counter()
-            calls[which]()  # not counted: the caches belong to the other model
-            count = max(1, math.ceil(SECONDS / (time.perf_counter() - began)))
-            began = time.perf_counter()
-            for _ in range(count):
+            for _ in range(counts[which]):
                 calls[which]()
-            times[which] = (time.perf_counter() - began) / count
+            times[which] = (time.perf_counter() - began) / counts[which]
         if number >= 50:
             ratios.append(times[0] / times[1])
     speed = card["benchmark"]["batches"][0]["wall"]
@@ -102,6 +103,16 @@ def test_rows(folder: Path, data: dict) -> tuple[pd.DataFrame, pd.Series]:
 def untrusted(folder: Path, config: dict) -> list[str]:
     """The types in the user's own model file."""
     return io.get_untrusted_types(file=folder / config["model"]["path"])
+
+
+def typical(call: Callable[[], object]) -> float:
+    """Median seconds of a call that follows its like."""
+    times = []
+    for _ in range(50):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
 
 
 def check(what: str, found: float, claimed: dict, slack: float, relative: bool = False) -> bool:
