@@ -68,3 +68,21 @@ def test_batches_give_what_the_whole_gives(whole, stream):
         heights = np.interp(np.linspace(0.01, 0.99, 50), one.x, one.y)
         again = np.interp(np.linspace(0.01, 0.99, 50), other.x, other.y)
         assert np.abs(heights - again).max() < 0.03
+
+
+@pytest.mark.parametrize("classes", [CLASSES, CLASSES[:2]])
+def test_batches_without_a_metric_that_ranks_have_no_curves(rows, classes):
+    labels, scores, _ = rows
+    chosen = np.isin(labels, classes)
+    few = scores[chosen][:, : len(classes)]
+    few /= few.sum(axis=1, keepdims=True)
+    judge = StreamJudge(
+        classes, task="binary" if len(classes) == 2 else "multiclass", primary="accuracy",
+        metrics=["accuracy"],
+    )  # fmt: skip
+    judge.add(labels[chosen], few)
+    found = judge.finish(name="n", model="m", split="test", data="d")
+    assert found.curves == ()
+    assert found.metrics["accuracy"].interval.value == np.mean(
+        np.array(classes)[few.argmax(axis=1)] == labels[chosen]
+    )

@@ -246,6 +246,8 @@ class StreamJudge:
         )
 
     def _curves(self, tally: Tally) -> Any:
+        if not tally.histogram.size:  # no metric ranks
+            return ()
         return _describe.curves_from(
             [
                 (positives.cumsum(), (negatives + positives).cumsum())
