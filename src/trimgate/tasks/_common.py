@@ -26,6 +26,8 @@ SELECTION = "selection.json"
 CANDIDATES = "candidates.json"
 SAMPLE = "sample.json"
 
+# KFP sets it where it executes a component.
+_RUNTIME = "_KFP_RUNTIME"
 # So many rows are enough to make choices on.
 _GUIDES = 262_144
 
@@ -55,7 +57,9 @@ def start(*, timing: bool = False) -> None:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    atexit.register(_say_resources)
+    if os.environ.get(_RUNTIME) == "true":  # not in a program that calls the library
+        atexit.unregister(_say_resources)  # once
+        atexit.register(_say_resources)
 
 
 def _say_resources() -> None:
