@@ -9,6 +9,7 @@ from trimgate.report._card import CardInput
 from trimgate.report._format import MINUS, count, number, percent, signed
 from trimgate.report._svg import Svg, shorten
 
+_BESIDE = 4  # classes of tables that fit side by side
 _LARGEST = 10  # classes; above, cells are drawn without their numbers
 _LISTED = 20
 _LONGEST = 18
@@ -34,6 +35,7 @@ def confusion_view(card: CardInput) -> dict[str, Any] | None:
         tables.append(_difference(before, after))
     return {
         "tables": tables,
+        "wide": small and len(models[0][1].labels) > _BESIDE,
         "pictures": [] if small else [_picture(name, found) for name, found in models],
         "changes": changed[:_LISTED],
         "unlisted": count(len(changed) - _LISTED) if len(changed) > _LISTED else "",
@@ -54,7 +56,7 @@ def _table(name: str, found: Confusion) -> dict[str, Any]:
         cells = [
             {
                 "text": count(n),
-                "small": percent(n / total, 2) if total else "",
+                "small": percent(n / total, 2) if n else "",
                 "shade": round(55 * n / total) if total else 0,
                 "kind": "right" if true == column else "wrong",
             }

@@ -28,6 +28,7 @@ _RULE = "slices.max_drop"
 _MOST = 60
 _MOST_LISTED = 400
 _ROW, _TOP = 26.0, 34.0
+_HALF_NOTE = 34  # of the width of the note on the margin
 _WIDTH = 900.0
 _AREA = Box(282, _TOP, 668, 0)
 _TITLES = {"score_band": "Bands of the baseline’s score", "time_window": "Windows of time"}
@@ -216,7 +217,9 @@ def _draw(test: Evaluation, lines: Sequence[_Line], margin: float | None, higher
     svg.add("line", "same", x1=x(0), x2=x(0), y1=_TOP, y2=bottom)
     if limit is not None:
         svg.add("line", "limit", x1=x(limit), x2=x(limit), y1=_TOP - 6, y2=bottom)
-        svg.text(x(limit), _TOP - 11, f"margin {signed(number(limit, 2))}", "note", "middle")
+        # at an end of the axis it would run into what stands beside it
+        at = min(max(x(limit), _AREA.left + _HALF_NOTE), _AREA.right - _HALF_NOTE)
+        svg.text(at, _TOP - 11, f"margin {signed(number(limit, 2))}", "note", "middle")
     svg.text(_AREA.right, height - 6, f"{title} →", "axis-label", "end")
     svg.text(_AREA.left - 14, _TOP - 11, "rows", "tick-label", "end")
     _overall(svg, overall, test, x)
