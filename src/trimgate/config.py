@@ -507,7 +507,7 @@ class Config(Section):
             raise InvalidInput(
                 "reads another layout than the model directory, which is what is released",
                 key="serving.runtime", value=self.serving.runtime,
-                mend="name a runtime of trimgate's server, or upload `write_layout`'s yourself",
+                mend="leave it out, or upload what `write_layout` makes yourself: docs/kserve.md",
             )  # fmt: skip
         if self.deploy is None:
             if promote.repository is None and is_remote(promote.store):

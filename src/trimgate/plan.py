@@ -270,10 +270,11 @@ def _check_load(policy: GatePolicy, config: Config) -> None:
     asked = policy.load
     if asked is None:
         return
-    if not any(rate >= asked.rate for rate in config.target.rates):
+    rates = config.target.rates
+    if not any(rate >= asked.rate for rate in rates):
+        known = f"the target's rates are {list(rates)}" if rates else "the target has no rates"
         raise InvalidInput(
-            f"the target's rates ({list(config.target.rates)}) do not reach it, so nothing there "
-            "would be measured",
+            f"nothing would be measured there: {known}",
             key="gate.load.rate",
             value=asked.rate,
             mend=f"set rates: [{asked.rate:g}] in `target`",

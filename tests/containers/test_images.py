@@ -120,7 +120,7 @@ def test_torch_is_the_build_for_cpus(engine):
     try:
         image = engine.images.get(TORCH)
     except docker.errors.ImageNotFound:
-        pytest.skip(f"{TORCH} is not built")
+        pytest.skip(f"{TORCH} is not built: `make images`")
     script = (
         "import importlib.metadata as m, nncf, shap, torch, torch_pruning, transformers\n"
         "from trimgate.models import export\n"
