@@ -18,16 +18,23 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(engine, image, *command: str, **options) -> str:
-    text = engine.containers.run(
+    """What a container printed, read after its end: podman may hang up early on who follows."""
+    container = engine.containers.run(
         image.id,
         list(command[1:]),
         entrypoint=[command[0]],
-        remove=True,
-        stderr=True,
+        detach=True,
         network_mode="none",
         **{**RESTRICTED, **options},
     )
-    return text.decode()
+    try:
+        status = container.wait()["StatusCode"]
+        text = container.logs()
+        if status:
+            raise docker.errors.ContainerError(container, status, command, image, text)
+        return text.decode()
+    finally:
+        container.remove(force=True)
 
 
 @pytest.fixture(params=["core", "server"])

@@ -169,9 +169,13 @@ def _run(
     )
     try:
         container.start()
-        for line in container.logs(stream=True, follow=True):
-            print(line.decode(errors="replace"), end="")
+        told = 0
+        for part in container.logs(stream=True, follow=True):
+            told += len(part)
+            print(part.decode(errors="replace"), end="")
         status = int(container.wait()["StatusCode"])
+        # podman may hang up on who follows before the last lines, which say what went wrong
+        print(container.logs()[told:].decode(errors="replace"), end="")
         if status == 137:
             print("Killed")
         return status
