@@ -19,7 +19,7 @@ UTILISATION = 0.6
 
 
 class _Machine(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     per_hour: float = Field(gt=0)
     cores: int = Field(ge=1)
@@ -37,7 +37,7 @@ class PriceTable(BaseModel):
             machine whose accelerator computes).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     source: str

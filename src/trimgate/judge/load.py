@@ -58,7 +58,7 @@ class Block(BaseModel):
         message: Of the first error.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     variant: str
     latencies: list[float]

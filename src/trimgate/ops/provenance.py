@@ -22,7 +22,9 @@ BUILDER = "https://trimgate.dev/trimgate"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", defer_build=True, ser_json_inf_nan="null"
+    )
 
 
 class Resource(_Record):

@@ -23,7 +23,9 @@ BASELINE = "baseline"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", defer_build=True, ser_json_inf_nan="null"
+    )
 
 
 class SplitRows(_Record):

@@ -20,7 +20,7 @@ LONGEST_TEXT = 240
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Example(_Record):

@@ -45,7 +45,7 @@ class ServerState(BaseModel):
         command: Its command line, by which the process is known again.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     pid: int
     url: str

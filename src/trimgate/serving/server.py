@@ -46,7 +46,7 @@ class Address(BaseModel):
         pid: The server's process.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     url: str
     grpc: str | None

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimgate.config import Config, PromoteSection
 from trimgate.errors import InvalidInput
 from trimgate.tasks._common import start
 from trimgate.tasks._release import trust_of
 
 if TYPE_CHECKING:
+    from trimgate.config import Config
     from trimgate.ops.kserve import Serving
     from trimgate.report import CardInput
 
@@ -59,6 +59,7 @@ def deploy_kserve(
         InvalidInput: Something given is wrong, or the model did not pass or is not trusted.
         ClusterError: The cluster refused, or the service did not become ready.
     """
+    from trimgate.config import PromoteSection
     from trimgate.ops.kserve import Cluster, Serving, deploy
     from trimgate.ops.publish import check
     from trimgate.ops.release import ReleasedModel
@@ -113,7 +114,7 @@ def serving_for(serving: "Serving", card: "CardInput | None") -> "Serving":
     return serving.model_copy(update=changes)
 
 
-def check_deploy(config: Config) -> None:
+def check_deploy(config: "Config") -> None:
     """Asks the cluster whether it would take the InferenceService, before the work for it.
 
     Raises:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimgate.config import Config, PromoteSection, is_remote, is_version
 from trimgate.errors import InvalidInput, MissingExtra
 from trimgate.tasks._common import start
 
 if TYPE_CHECKING:
+    from trimgate.config import Config, PromoteSection
     from trimgate.ops.promotion import Releases
     from trimgate.ops.publish import Trust
 
@@ -72,6 +72,7 @@ def publish(
         InvalidInput: The run did not pass, or the model or a setting is not right.
         TrimgateError: Store or registry did not take it.
     """
+    from trimgate.config import PromoteSection
     from trimgate.ops.publish import publish
     from trimgate.report import CardInput
 
@@ -118,6 +119,7 @@ def promote(
         InvalidInput: The verdict is not `pass`, or the model or a setting is not right.
         TrimgateError: Store, repository or forge did not take it; nothing was released.
     """
+    from trimgate.config import PromoteSection
     from trimgate.ops.promotion import promote
     from trimgate.ops.publish import check
     from trimgate.ops.release import ReleasedModel
@@ -148,7 +150,9 @@ def promote(
     return uri
 
 
-def fetch_model(config: Config, folder: Path, file: str | Path | None = None) -> tuple[Config, str]:
+def fetch_model(
+    config: "Config", folder: Path, file: str | Path | None = None
+) -> "tuple[Config, str]":
     """Takes a version in the registry as the model to begin with; asked before work starts.
 
     An alias is looked up once: from then on the run is about the bytes that it stood for.
@@ -167,6 +171,8 @@ def fetch_model(config: Config, folder: Path, file: str | Path | None = None) ->
             published or signed.
         TrimgateError: Registry or store cannot be reached.
     """
+    from trimgate.config import is_version
+
     uri = config.model.path
     if not is_version(uri):
         return config, ""
@@ -195,12 +201,14 @@ def fetch_model(config: Config, folder: Path, file: str | Path | None = None) ->
     return config.model_copy(update={"model": model}), found.uri
 
 
-def store_of(promote: PromoteSection) -> str:
+def store_of(promote: "PromoteSection") -> str:
     """The model store; that of a folder stands beside its release repository."""
+    from trimgate.config import is_remote
+
     return promote.store if is_remote(promote.store) else str(Path(promote.store) / "models")
 
 
-def trust_of(promote: PromoteSection) -> "Trust":
+def trust_of(promote: "PromoteSection") -> "Trust":
     """Whose signatures count."""
     from trimgate.ops.publish import Trust
 
@@ -213,11 +221,12 @@ def trust_of(promote: PromoteSection) -> "Trust":
     )
 
 
-def releases_of(promote: PromoteSection) -> "Releases":
+def releases_of(promote: "PromoteSection") -> "Releases":
     """Where releases are recorded: the repository, or one of trimgate's own in the store.
 
     In the latter nobody could merge a pull request, so that every environment takes commits.
     """
+    from trimgate.config import is_remote
     from trimgate.ops.forges import find_forge
     from trimgate.ops.git import Access
     from trimgate.ops.promotion import Releases

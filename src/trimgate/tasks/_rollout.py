@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trimgate.config import PromoteSection, RolloutSection
 from trimgate.errors import InvalidInput
 from trimgate.tasks._common import start
 from trimgate.tasks._release import releases_of, trust_of
 
 if TYPE_CHECKING:
+    from trimgate.config import PromoteSection, RolloutSection
     from trimgate.data import Dataset
     from trimgate.ops.promotion import Promotion
     from trimgate.ops.rollout.platforms import Platform
@@ -49,6 +49,7 @@ def watch_rollout(
         InvalidInput: There is no stable model yet, or another canary runs.
         TrimgateError: The repository was not to be had for too long.
     """
+    from trimgate.config import PromoteSection, RolloutSection
     from trimgate.data.stream import spread
     from trimgate.ops.git import ReleaseLog
     from trimgate.ops.rollout.position import position
@@ -86,8 +87,8 @@ def watch_rollout(
 
 
 def begin_rollout(
-    promote: PromoteSection,
-    section: RolloutSection,
+    promote: "PromoteSection",
+    section: "RolloutSection",
     *,
     name: str,
     environment: str,
@@ -124,15 +125,15 @@ def begin_rollout(
     return promotion.promote(releases, name, environment, model, canary=section.steps[0])
 
 
-def local_platform_state(promote: PromoteSection, name: str, environment: str) -> Path:
+def local_platform_state(promote: "PromoteSection", name: str, environment: str) -> Path:
     """The file that records the local platform of a model and environment."""
     return Path(promote.store) / "servers" / f"{name}.{environment}.json"
 
 
 @contextlib.contextmanager
 def platform_of(
-    promote: PromoteSection,
-    section: RolloutSection,
+    promote: "PromoteSection",
+    section: "RolloutSection",
     *,
     name: str,
     environment: str,

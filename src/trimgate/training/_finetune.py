@@ -40,7 +40,7 @@ class FinetuneConfig(BaseModel):
         temperature: Softens both distributions of the distillation loss.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     epochs: int = Field(default=8, ge=0)
     learning_rate: float | None = Field(default=None, gt=0)

@@ -29,7 +29,7 @@ _DRAIN_SECONDS = 25
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Autoscaling(_Section):

@@ -50,7 +50,7 @@ class Student(BaseModel):
             modules.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     layers: (
         Annotated[int, Field(ge=1)] | Annotated[tuple[Position, ...], Field(min_length=1)] | None
@@ -126,7 +126,7 @@ class LossWeights(BaseModel):
         labels: The labels. The control learns from them alone, whatever this says.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     logits: Weight = 1.0
     hidden: Weight = 0.0

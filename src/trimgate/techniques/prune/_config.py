@@ -51,7 +51,7 @@ class Schedule(BaseModel):
             whole of `finetune`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     steps: int = Field(ge=2, le=100)
     epochs: int = Field(default=1, ge=1)

@@ -13,7 +13,7 @@ _MOST_FOLDS = 20
 
 
 class _Parameter(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Range(_Parameter):
