@@ -69,6 +69,7 @@ def test_profile_with_changes():
         ("seed", "many", ["seed = 'many'", "integer"]),
         ("seed", -1, ["seed = -1"]),
         ("target", "cloud", ["no target profile 'cloud'", "edge-cpu"]),
+        ("target", {"name": "edge-cpu", "threads": 2}, ["write `profile: edge-cpu`"]),
         (
             "target",
             {"profile": "edge-cpu", "thread": 2},

@@ -544,6 +544,9 @@ class Config(Section):
                 raise ValueError(f"no target profile {name!r}; there are {', '.join(PROFILES)}")
             # what is left out may depend on the model
             return {**PROFILES[name].model_dump(exclude_unset=True), **changes}
+        if isinstance(value, Mapping) and value.get("name") in PROFILES:
+            name = value["name"]
+            raise ValueError(f"takes nothing from the profile {name}: write `profile: {name}`")
         return value
 
     @field_validator("recipes")
