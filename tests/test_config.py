@@ -62,7 +62,8 @@ def test_profile_with_changes():
         ("deploy", {"percent": 0}, ["deploy.percent = 0"]),
         ("promote", {"store": "s3://m/a"}, ["promote.store", "or `deploy`"]),
         ("serving", {"replicas": 2}, ["serving.replicas", "did you mean 'min_replicas'?"]),
-        ("serving", {"runtime": "triton"}, ["serving.runtime = 'triton'", "another layout"]),
+        ("serving", {"runtime": "triton"},
+         ["target.runtimes = [", "triton runs models on onnxruntime", "set [onnxruntime]"]),
         ("serving", {"mode": "Knative"}, ["serving.mode", "the mode is Standard", "leave it out"]),
         ("serving", {"autoscaling": {"kind": "kpa", "metric": "rps", "target": 9}},
          ["serving", "kpa does not scale in Standard mode"]),
@@ -128,6 +129,16 @@ def test_serving_has_the_mode_of_the_repository():
     knative = {"autoscaling": {"kind": "kpa", "metric": "rps", "target": 9}, "min_replicas": 0}
     config = parse_config({**GOOD, "promote": {"deployment_mode": "Knative"}, "serving": knative})
     assert (config.serving.mode, config.serving.min_replicas) == ("Knative", 0)
+
+
+def test_another_model_server():
+    served = {**GOOD, "serving": {"runtime": "openvino"}}
+    served["target"] = {"profile": "edge-cpu", "runtimes": ["openvino"]}
+    assert parse_config(GOOD).layout is None
+    assert parse_config(served).layout == "openvino"
+    watched = {"namespace": "models", "prometheus": "http://prometheus:9090"}
+    with pytest.raises(InvalidInput, match=r"^serving\.runtime = 'openvino': a canary is watched"):
+        parse_config({**served, "rollout": watched})
 
 
 def test_missing_key():

@@ -164,14 +164,23 @@ def test_limits_in_place_of_a_gain_do_not_ask_for_speed(folder):
     ("target", "benchmark", "key"),
     [
         ("cloud-cpu", {}, "gate.load.rate"),
-        ({"name": "cloud-cpu", "rates": [10, 40]}, {}, "gate.load.rate"),
-        ({"name": "cloud-cpu", "rates": [50]}, {"served_load_seconds": 0}, "served_load_seconds"),
+        ({"profile": "cloud-cpu", "rates": [10, 40]}, {}, "gate.load.rate"),
+        ({"profile": "cloud-cpu", "rates": [50]}, {"served_load_seconds": 0}, "served_load_seconds"),
     ],
 )
 def test_a_rule_on_a_load_that_is_not_measured_is_refused(folder, target, benchmark, key):
     gate = {"load": {"rate": 50, "max_p99_ms": 20}}
     with pytest.raises(InvalidInput, match=key.replace(".", r"\.")):
         plan(folder, "iris", "iris.parquet", target=target, gate=gate, benchmark=benchmark)
+
+
+def test_another_model_server_is_for_models_that_it_can_serve(folder, monkeypatch):
+    more = {"target": {"profile": "cloud-cpu", "runtimes": ["onnxruntime"]},
+            "serving": {"runtime": "triton"}}  # fmt: skip
+    assert plan(folder, "iris", "iris.parquet", **more).config.layout == "triton"
+    monkeypatch.setattr("trimgate.plan.onnx_refusal", lambda *given: "it has a loop")
+    with pytest.raises(InvalidInput, match=r"^serving\.runtime = 'triton': reads ONNX, .* a loop"):
+        plan(folder, "iris", "iris.parquet", **more)
 
 
 def test_a_file_of_many_batches_is_checked_as_a_small_one(folder):

@@ -365,6 +365,7 @@ def build(plan: Plan, *, code: str = "") -> Callable[..., Any]:
                     store=store,
                     settings=settings,
                     **registered,
+                    **({"layout": config.layout} if config.layout else {}),
                 ),
                 "sign and publish",
                 cache=False,

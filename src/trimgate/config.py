@@ -27,7 +27,7 @@ from trimgate.judge.objective import Constrained, Goal, Objective, goal
 from trimgate.judge.policy import GatePolicy
 from trimgate.judge.settings import EvaluationSettings
 from trimgate.models.directory import ScoreKind, Task
-from trimgate.ops.kserve import Serving
+from trimgate.ops.kserve import ENGINES, Layout, Serving
 from trimgate.ops.release import ModelName
 from trimgate.ops.rollout.policy import RolloutPolicy
 from trimgate.targets import PROFILES, Target
@@ -483,6 +483,11 @@ class Config(Section):
         """The objective, as selection takes it."""
         return goal(self.objective)
 
+    @property
+    def layout(self) -> Layout | None:
+        """The model server for which winners are published too, beside trimgate's own."""
+        return next((kind for kind in ENGINES if kind == self.serving.runtime), None)
+
     @model_validator(mode="before")
     @classmethod
     def _one_mode(cls, raw: Any) -> Any:
@@ -503,12 +508,8 @@ class Config(Section):
                 f"the mode is {promote.deployment_mode}, as promote.deployment_mode has it",
                 key="serving.mode", value=self.serving.mode, mend="leave it out",
             )  # fmt: skip
-        if self.serving.runtime in ("triton", "openvino"):
-            raise InvalidInput(
-                "reads another layout than the model directory, which is what is released",
-                key="serving.runtime", value=self.serving.runtime,
-                mend="leave it out, or upload what `write_layout` makes yourself: docs/kserve.md",
-            )  # fmt: skip
+        if self.layout is not None:
+            self._check_layout(self.layout)
         if self.deploy is None:
             if promote.repository is None and is_remote(promote.store):
                 raise InvalidInput(
@@ -531,6 +532,20 @@ class Config(Section):
                 mend="give s3://bucket/prefix or pvc://claim/path",
             )  # fmt: skip
         return self
+
+    def _check_layout(self, layout: Layout) -> None:
+        engine = ENGINES[layout]
+        if self.target.runtimes != (engine,):
+            raise InvalidInput(
+                f"{layout} runs models on {engine}, so that no other engine is to win",
+                key="target.runtimes", value=list(self.target.runtimes), mend=f"set [{engine}]",
+            )  # fmt: skip
+        if self.rollout.namespace is not None:
+            raise InvalidInput(
+                "a canary is watched by what trimgate's own server says of itself",
+                key="serving.runtime", value=layout,
+                mend="leave it out, or drop rollout.namespace and promote by hand",
+            )  # fmt: skip
 
     @field_validator("target", mode="before")
     @classmethod

@@ -132,6 +132,7 @@ def make_plan(config: Config, file: str | Path | None = None) -> Plan:
             model = import_model(model_source(config), few["train"], directory)
             check_rows(model, rows, directory)
             no_onnx = onnx_refusal(model, few["train"].take(slice(0, 64)), directory)
+            _check_server(config, model, no_onnx)
             metric = config.metric or default_metric(model.task, rows.labels("train"))
             _check_metrics([("metric", metric)], model.task)
             policy = config.gate or _suited(
@@ -263,6 +264,19 @@ def _self_contained(target: Target) -> Target:
             raise InvalidInput("names no operator", key="target.operators", value=path)
         changes["operators"] = lines
     return target.model_copy(update=changes)
+
+
+def _check_server(config: Config, model: ModelInfo, no_onnx: str | None) -> None:
+    """Refuses another model server than trimgate's for a model that it could not serve."""
+    if config.layout is None:
+        return
+    problem = no_onnx and f"reads ONNX, and the model has no such form: {no_onnx}"
+    if model.tokenizer is not None:
+        problem = "tokenizes nothing, and the model takes text"
+    if problem:
+        raise InvalidInput(
+            problem, key="serving.runtime", value=config.layout, mend="leave it out"
+        )
 
 
 def _check_load(policy: GatePolicy, config: Config) -> None:

@@ -2,15 +2,18 @@
 
 import json
 import time
+from functools import partial
 
 import jwt
 import pytest
+from ops.kserve.samples import linear_model
 from ops.models_to_publish import model
 from report.sample_edge_cards import SAMPLES
 
 from trimgate.errors import InvalidInput
 from trimgate.models.directory import read
 from trimgate.ops import provenance, signing
+from trimgate.ops.kserve import add_layout
 from trimgate.ops.publish import Trust, check, check_settings, publish
 from trimgate.ops.store import open_store
 
@@ -244,6 +247,33 @@ class TestPublish:
         assert len({plain, *uris}) == 3
         for uri, name in zip(uris, "ab", strict=True):
             check(uri, trust=Trust(verify_key=keys / f"{name}.pub"))
+
+    def test_for_another_server(self, tmp_path, keys):
+        source, store = linear_model(tmp_path / "winner"), open_store(tmp_path / "store")
+        card, trust = a_card(source), Trust(sign_key=keys / "a.pem")
+        plain = publish(source, card, store, trust=trust)
+        uris = {
+            threads: publish(
+                source, card, store, trust=trust,
+                layout=partial(add_layout, kind="triton", threads=threads),
+            )
+            for threads in (1, 2, 1)
+        }  # fmt: skip
+        assert len({plain, *uris.values()}) == len(store.list()) == 3
+        assert publish(source, card, store, trust=trust) in (plain, *uris.values())
+        config = store.local(uris[1]) / "fraud" / "config.pbtxt"
+        check(uris[1], digest=read(source).digest, trust=trust)
+        config.write_text(config.read_text() + "# more\n")
+        with pytest.raises(InvalidInput, match=r"fraud/config\.pbtxt: was altered"):
+            check(uris[1], trust=trust)
+
+    def test_another_backend_of_triton_would_run_code(self, tmp_path):
+        source = linear_model(tmp_path / "winner")
+        add_layout(source, "triton")
+        config = source / "fraud" / "config.pbtxt"
+        config.write_text(config.read_text().replace("onnxruntime", "python"))
+        with pytest.raises(InvalidInput, match="configures Triton for another backend"):
+            publish(source, a_card(source), tmp_path / "store")
 
     @pytest.mark.parametrize("kind", ["rejected", "inconclusive"])
     def test_rejected(self, source, tmp_path, kind):

@@ -83,8 +83,10 @@ RELEASES = {
     "deploy": {
         "promote": {"store": "s3://models/trimgate", "signing": {"verify_key": "/keys/verify.pem"}},
         "serving": {
+            "runtime": "triton",
             "max_replicas": 4, "autoscaling": {"kind": "hpa", "metric": "cpu", "target": 70},
         },
+        "target": {"profile": "cloud-cpu", "runtimes": ["onnxruntime"]},
         "deploy": {"namespace": "models", "percent": 10},
     },
 }  # fmt: skip
@@ -152,6 +154,9 @@ def test_a_winner_is_promoted_and_rolled_out_or_deployed(tmp_path):
     serving = given["serving"]["runtimeValue"]["constant"]
     assert serving["autoscaling"] == {"kind": "hpa", "metric": "cpu", "target": 70}
     assert "resources" not in serving, "they are taken from what was measured"
+    published = {case: done[case]["sign and publish"]["inputs"]["parameters"] for case in done}
+    assert "layout" not in published["rollout"]
+    assert published["deploy"]["layout"]["runtimeValue"]["constant"] == "triton"
     (_, told) = yaml.safe_load_all((tmp_path / "deploy.yaml").read_text())
     settings = told["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-deploy-kserve"]
     assert settings["podMetadata"]["labels"] == {_platform.RELEASES: "true"}

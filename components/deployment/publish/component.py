@@ -12,6 +12,7 @@ def publish(
     version: str = "",
     tracking_uri: str = "",
     registered_model: str = "",
+    layout: str = "",
 ) -> str:
     """Refuses unsafe files, writes the provenance, signs, and uploads the winner.
 
@@ -24,6 +25,7 @@ def publish(
         version: The winner's version in MLflow, which is told the URI; empty for none.
         tracking_uri: Where MLflow records.
         registered_model: Name in the registry.
+        layout: triton or openvino, whose server is to read the model too; empty for none.
 
     Returns:
         The published model's immutable URI.
@@ -38,4 +40,5 @@ def publish(
         version=version,
         tracking_uri=tracking_uri,
         registered_model=registered_model,
+        layout=layout,
     )

@@ -307,6 +307,14 @@ def _lightgbm_or_text(path: Path) -> str | None:
     return "holds a zero byte" if b"\0" in content else None
 
 
+def _triton(path: Path) -> str | None:
+    """A config of Triton, of which some backends run code that lies beside it."""
+    backends = re.findall(r"\b(?:backend|platform)\s*:\s*(\S+)", path.read_text())
+    if backends != ['"onnxruntime"']:
+        return "configures Triton for another backend than onnxruntime"
+    return _lightgbm_or_text(path)
+
+
 def _openvino(path: Path) -> str | None:
     content = path.read_bytes()
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
@@ -332,7 +340,7 @@ _KINDS: dict[str, Callable[[Path], str | None]] = {
     ".ubj": _ubjson,
     ".txt": _lightgbm_or_text,
     ".md": _lightgbm_or_text,
-    ".pbtxt": _lightgbm_or_text,
+    ".pbtxt": _triton,
     ".xml": _openvino,
     ".bin": _openvino_weights,
 }

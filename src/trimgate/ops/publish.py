@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -83,6 +83,7 @@ def publish(
     *,
     trust: Trust | None = None,
     mounts: Mapping[str, str | Path] | None = None,
+    layout: Callable[[Path], Sequence[str]] | None = None,
 ) -> str:
     """Scans, describes, signs and stores a run's winner.
 
@@ -94,6 +95,7 @@ def publish(
         store: As for `open_store`.
         trust: Keys; without any, the model is not signed.
         mounts: As for `open_store`.
+        layout: Adds what another model server reads to a directory, and names the files.
 
     Returns:
         The immutable URI.
@@ -115,8 +117,10 @@ def publish(
         safety.check(unit)
         provenance.write(card, unit)
         info = directory.read(unit)
+        added = layout(unit) if layout is not None else ()
+        wanted = {name: directory.file_sha256(unit / name) for name in added}
         for known in place.list(info.name):
-            if known.digest == info.digest and _is_good(place, known.uri, trust):
+            if known.digest == info.digest and _is_good(place, known.uri, trust, wanted):
                 return known.uri
         if trust.signs:
             signing.sign(unit, key=trust.sign_key)
@@ -124,12 +128,14 @@ def publish(
         return place.put(unit)
 
 
-def _is_good(store: Store, uri: str, trust: Trust) -> bool:
+def _is_good(store: Store, uri: str, trust: Trust, wanted: Mapping[str, str]) -> bool:
+    """Whether it can be promoted as it is, and holds the files that are wanted in folders."""
     try:
         check(uri, store=store, trust=trust)
     except InvalidInput:
         return False
-    return True
+    files = store.manifest(uri).files
+    return {name: files[name].sha256 for name in files if name in wanted} == wanted
 
 
 def check(

@@ -100,7 +100,7 @@ def serving_for(serving: "Serving", card: "CardInput | None") -> "Serving":
         serving: As the config says; what it says is left as it is.
         card: The run that made and judged the model, where it is known.
     """
-    from trimgate.ops.kserve import resources_for
+    from trimgate.ops.kserve import openvino_arguments, resources_for
 
     if card is None:
         return serving
@@ -108,6 +108,9 @@ def serving_for(serving: "Serving", card: "CardInput | None") -> "Serving":
     threads = serving.threads or card.target.threads
     if serving.runtime == "trimgate":
         changes["threads"] = threads
+    if serving.runtime == "openvino" and card.winner is not None:
+        told = openvino_arguments(card.winner, threads=threads)
+        changes["arguments"] = (*told, *serving.arguments)
     winner = next((c for c in card.candidates if c.name == card.selection.winner), None)
     if winner is not None and winner.benchmark and "resources" not in serving.model_fields_set:
         changes["resources"] = resources_for(winner.benchmark, threads=threads)

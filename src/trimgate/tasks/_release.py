@@ -2,8 +2,11 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
 
 from trimgate.errors import InvalidInput, MissingExtra
 from trimgate.tasks._common import start
@@ -53,6 +56,7 @@ def publish(
     version: str,
     tracking_uri: str,
     registered_model: str,
+    layout: str = "",
 ) -> str:
     """Scans, describes, signs and stores the winner.
 
@@ -64,6 +68,7 @@ def publish(
         version: The model's version in MLflow, which is told the URI; or an empty text.
         tracking_uri: Where MLflow records.
         registered_model: Name in the registry.
+        layout: Another model server that is to read the published model too, or an empty text.
 
     Returns:
         The published model's immutable URI.
@@ -80,7 +85,13 @@ def publish(
     section = PromoteSection.model_validate({**settings, "store": store})
     card = CardInput.model_validate_json((Path(files) / "card.json").read_bytes())
     trust = trust_of(section)
-    uri = publish(winner, card, store_of(section), trust=trust, mounts=section.mounts)
+    add = None
+    if layout:
+        from trimgate.ops.kserve import Layout, add_layout
+
+        kind, target = TypeAdapter[Layout](Layout).validate_python(layout), card.target
+        add = partial(add_layout, kind=kind, threads=target.threads, gpu=target.device == "gpu")
+    uri = publish(winner, card, store_of(section), trust=trust, mounts=section.mounts, layout=add)
     if version:
         from trimgate.ops.mlflow import record_published
 

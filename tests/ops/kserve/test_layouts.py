@@ -3,9 +3,10 @@ import onnxruntime
 import pytest
 from ops.kserve.samples import linear_model
 
+from trimgate import runtimes
 from trimgate.errors import InvalidInput
 from trimgate.models.directory import Tokenizer, read
-from trimgate.ops.kserve import openvino_arguments, write_layout
+from trimgate.ops.kserve import add_layout, openvino_arguments
 from trimgate.ops.kserve._layouts import _check
 
 ROWS = np.array([[1, 2, 3, 4]], dtype=np.float32)
@@ -19,12 +20,15 @@ def files(folder):
 @pytest.mark.parametrize("external", [False, True])
 def test_triton(tmp_path, external):
     model = linear_model(tmp_path / "model", external=external)
-    out = write_layout(model, tmp_path / "out", "triton", threads=2)
+    before, digest = files(model), read(model).digest
+    added = add_layout(model, "triton", threads=2)
     weights = ["fraud/1/model.onnx.data"] if external else []
-    assert files(out) == ["fraud/1/model.onnx", *weights, "fraud/config.pbtxt"]
-    session = onnxruntime.InferenceSession(out / "fraud/1/model.onnx")
+    assert added == ["fraud/1/model.onnx", *weights, "fraud/config.pbtxt"]
+    assert files(model) == sorted([*before, *added])
+    assert read(model, verify=True).digest == digest
+    session = onnxruntime.InferenceSession(model / "fraud/1/model.onnx")
     assert session.run(None, {"X": ROWS})[0].tolist() == SCORES
-    assert (out / "fraud/config.pbtxt").read_text() == (
+    assert (model / "fraud/config.pbtxt").read_text() == (
         'name: "fraud"\n'
         'backend: "onnxruntime"\n'
         "max_batch_size: 0\n"
@@ -51,11 +55,10 @@ def test_triton(tmp_path, external):
 def test_openvino(tmp_path):
     openvino = pytest.importorskip("openvino", reason="openvino is not installed")
     model = linear_model(tmp_path / "model", engine="openvino", external=True)
-    out = write_layout(model, tmp_path / "out", "openvino")
-    assert files(out) == ["1/model.onnx", "1/model.onnx.data"]
-    compiled = openvino.Core().compile_model(str(out / "1/model.onnx"), "CPU")
+    assert add_layout(model, "openvino") == ["1/model.onnx", "1/model.onnx.data"]
+    compiled = openvino.Core().compile_model(str(model / "1/model.onnx"), "CPU")
     assert np.allclose(compiled([ROWS])[0], SCORES, atol=1e-3)
-    assert openvino_arguments(model, threads=2) == (
+    assert openvino_arguments(read(model), threads=2) == (
         '--plugin_config={"INFERENCE_PRECISION_HINT":"f32","INFERENCE_NUM_THREADS":2}',
     )
 
@@ -63,8 +66,8 @@ def test_openvino(tmp_path):
 def test_what_the_other_servers_would_serve_otherwise_is_refused(tmp_path):
     model = linear_model(tmp_path / "model")
     with pytest.raises(InvalidInput, match="judged on onnxruntime, and openvino would"):
-        write_layout(model, tmp_path / "out", "openvino")
-    assert not (tmp_path / "out").exists()
+        add_layout(model, "openvino")
+    assert not (model / "1").exists()
     info = read(model)
     text = info.model_copy(update={"tokenizer": Tokenizer(feature="a", max_length=8)})
     with pytest.raises(InvalidInput, match="takes text"):
@@ -73,8 +76,9 @@ def test_what_the_other_servers_would_serve_otherwise_is_refused(tmp_path):
         _check(info.model_copy(update={"files": {}}), model, "triton")
 
 
-def test_a_layout_is_not_written_over_another(tmp_path):
+def test_trimgates_own_server_goes_on_serving_it(tmp_path):
     model = linear_model(tmp_path / "model")
-    out = write_layout(model, tmp_path / "out", "triton")
-    with pytest.raises(InvalidInput, match="already exists"):
-        write_layout(model, out, "triton")
+    add_layout(model, "triton")
+    session = runtimes.load(model)
+    assert session.predict({"X": ROWS}).tolist() == SCORES
+    session.close()

@@ -17,7 +17,13 @@ from trimgate.ops.kserve._client import (
 )
 from trimgate.ops.kserve._deploy import deploy, live_release
 from trimgate.ops.kserve._graph import inference_graph
-from trimgate.ops.kserve._layouts import openvino_arguments, triton_config, write_layout
+from trimgate.ops.kserve._layouts import (
+    ENGINES,
+    Layout,
+    add_layout,
+    openvino_arguments,
+    triton_config,
+)
 from trimgate.ops.kserve._quantities import canonical
 from trimgate.ops.kserve._runtimes import IMAGES, RuntimeKind, serving_runtime
 from trimgate.ops.kserve._service import (
@@ -34,18 +40,21 @@ from trimgate.ops.kserve._status import ServiceStatus, read_status
 from trimgate.ops.kserve._validation import problems, validate
 
 __all__ = [
+    "ENGINES",
     "FIELD_MANAGER",
     "IMAGES",
     "RIGHTS",
     "Autoscaling",
     "Cluster",
     "ClusterError",
+    "Layout",
     "Logger",
     "NotReady",
     "Resources",
     "RuntimeKind",
     "ServiceStatus",
     "Serving",
+    "add_layout",
     "base_service",
     "canonical",
     "deploy",
@@ -60,5 +69,4 @@ __all__ = [
     "serving_runtime",
     "triton_config",
     "validate",
-    "write_layout",
 ]

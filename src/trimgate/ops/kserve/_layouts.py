@@ -1,6 +1,7 @@
-"""A model in the layout of another model server, to be published beside the model directory.
+"""A model in the layout of another model server, published inside the model directory.
 
-Both layouts are versioned folders, and KServe mounts the storage URI at `/mnt/models`:
+Both layouts are versioned folders, and KServe mounts the storage URI at `/mnt/models`; files beside
+the folders are ignored by both servers, and the folders by trimgate's own:
 
 - Triton: `<name>/1/model.onnx` and `<name>/config.pbtxt`
 - OpenVINO Model Server: `1/model.onnx`
@@ -11,11 +12,14 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from trimgate.directories import writing
 from trimgate.errors import InvalidInput
-from trimgate.models.directory import ONNX_FILE, ModelInfo, TensorSpec, read
+from trimgate.models.directory import ONNX_FILE, ModelInfo, RuntimeName, TensorSpec, read
 
-_ENGINES = {"triton": "onnxruntime", "openvino": "openvino"}
+Layout = Literal["triton", "openvino"]
+
+ENGINES: dict[Layout, RuntimeName] = {"triton": "onnxruntime", "openvino": "openvino"}
+"""What the servers run a model on."""
+
 _TRITON = {
     "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
     "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16",
@@ -23,45 +27,47 @@ _TRITON = {
 }  # fmt: skip
 
 
-def write_layout(
+def add_layout(
     model: str | Path,
-    out: str | Path,
-    kind: Literal["triton", "openvino"],
+    kind: Layout,
     *,
     name: str | None = None,
     threads: int = 1,
     gpu: bool = False,
-) -> Path:
-    """Writes the ONNX form of a model in another server's layout; the model is not changed.
+) -> list[str]:
+    """Adds the ONNX form of a model in another server's layout to the model directory.
+
+    `model.json` does not speak of it, so that the model's digest stays; who publishes the directory
+    signs it, and lists its digests, with the rest.
 
     Args:
         model: The model directory; its files are verified.
-        out: A new folder.
         kind: The server.
         name: The InferenceService's name; the model's when left out.
         threads: For Triton: intra-op threads of a session.
         gpu: For Triton: run on a GPU.
 
     Returns:
-        `out`.
+        The files that were added, by name.
 
     Raises:
         InvalidInput: The model has no ONNX form, was judged on another engine than the server's,
             or takes text, which these servers do not tokenize.
     """
-    info = read(model, verify=True)
-    _check(info, Path(model), kind)
+    folder = Path(model)
+    info = read(folder, verify=True)
+    _check(info, folder, kind)
     name = name or info.name
-    with writing(out) as folder:
-        version = folder / "1" if kind == "openvino" else folder / name / "1"
-        version.mkdir(parents=True)
-        for file in info.files:
-            if file.startswith(ONNX_FILE):  # weights may stand in a file of their own
-                shutil.copyfile(Path(model) / file, version / file)
-        if kind == "triton":
-            config = triton_config(info, name, threads=threads, gpu=gpu)
-            (folder / name / "config.pbtxt").write_text(config)
-    return Path(out)
+    added = folder / ("1" if kind == "openvino" else name)
+    version = added if kind == "openvino" else added / "1"
+    version.mkdir(parents=True)
+    # weights may stand in a file of their own
+    for file in (file for file in info.files if file.startswith(ONNX_FILE)):
+        shutil.copyfile(folder / file, version / file)
+    if kind == "triton":
+        config = triton_config(info, name, threads=threads, gpu=gpu)
+        (added / "config.pbtxt").write_text(config)
+    return sorted(p.relative_to(folder).as_posix() for p in added.rglob("*") if p.is_file())
 
 
 def triton_config(info: ModelInfo, name: str, *, threads: int = 1, gpu: bool = False) -> str:
@@ -84,21 +90,20 @@ def triton_config(info: ModelInfo, name: str, *, threads: int = 1, gpu: bool = F
     return "\n".join(parts) + "\n"
 
 
-def openvino_arguments(model: str | Path, *, threads: int = 1) -> tuple[str, ...]:
+def openvino_arguments(info: ModelInfo, *, threads: int = 1) -> tuple[str, ...]:
     """Arguments that make the OpenVINO Model Server compute as the model was judged.
 
     They belong into `Serving.arguments`.
 
     Args:
-        model: The model directory.
+        info: The model.
         threads: Threads of the engine.
     """
-    info = read(model)
     plugin = {"INFERENCE_PRECISION_HINT": info.runtime.precision, "INFERENCE_NUM_THREADS": threads}
     return (f"--plugin_config={json.dumps(plugin, separators=(',', ':'))}",)
 
 
-def _check(info: ModelInfo, model: Path, kind: str) -> None:
+def _check(info: ModelInfo, model: Path, kind: Layout) -> None:
     if not info.has_onnx:
         raise InvalidInput(
             "has no ONNX form, which is what this server reads", file=model,
@@ -110,10 +115,10 @@ def _check(info: ModelInfo, model: Path, kind: str) -> None:
             mend="serve it with the runtime `trimgate`",
         )  # fmt: skip
     engines = {choice.name for choice in info.runtime.engines()}
-    if engines != {_ENGINES[kind]}:
+    if engines != {ENGINES[kind]}:
         raise InvalidInput(
             f"was judged on {' and '.join(sorted(engines))}, and {kind} would run it on "
-            f"{_ENGINES[kind]}",
+            f"{ENGINES[kind]}",
             file=model, mend="serve it with the runtime `trimgate`, or judge it on that engine",
         )  # fmt: skip
 

@@ -36,8 +36,8 @@ def serving_runtime(
     """A ServingRuntime with restricted rights and probes that ask the model itself.
 
     Args:
-        kind: `trimgate` reads a model directory as it is; for the others `write_layout` writes
-            the layout that they read.
+        kind: `trimgate` reads a model directory as it is; for the others `add_layout` adds the
+            layout that they read.
         name: Its name; the kind when left out.
         namespace: Left out, the overlay sets it.
         image: The server's image.
