@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from trimgate._yaml import documents
 from trimgate.errors import InvalidInput
 
 
@@ -15,7 +14,7 @@ def check(path: str | Path) -> None:
     Raises:
         InvalidInput: The first thing found, with the task and the mend.
     """
-    for task, problem, mend in problems(next(yaml.safe_load_all(Path(path).read_text()))):
+    for task, problem, mend in problems(documents(Path(path).read_text())[0]):
         raise InvalidInput(problem, file=path, key=task, mend=mend)
 
 

@@ -165,7 +165,11 @@ def test_limits_in_place_of_a_gain_do_not_ask_for_speed(folder):
     [
         ("cloud-cpu", {}, "gate.load.rate"),
         ({"profile": "cloud-cpu", "rates": [10, 40]}, {}, "gate.load.rate"),
-        ({"profile": "cloud-cpu", "rates": [50]}, {"served_load_seconds": 0}, "served_load_seconds"),
+        (
+            {"profile": "cloud-cpu", "rates": [50]},
+            {"served_load_seconds": 0},
+            "served_load_seconds",
+        ),
     ],
 )
 def test_a_rule_on_a_load_that_is_not_measured_is_refused(folder, target, benchmark, key):

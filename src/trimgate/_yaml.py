@@ -11,6 +11,19 @@ _MOST_BYTES = 2**20
 _MOST_VALUES = 100_000
 
 
+# A compiled pipeline takes seconds without libyaml, which PyYAML's wheels hold.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def documents(text: str) -> list[Any]:
+    """The documents of YAML that a program wrote, such as a compiled pipeline.
+
+    Raises:
+        yaml.YAMLError: It is not YAML.
+    """
+    return list(yaml.load_all(text, _LOADER))
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a mapping.
 

@@ -1,10 +1,10 @@
 """Each trap is planted in a pipeline that kfp itself compiles."""
 
 import pytest
-import yaml
 from kfp import compiler, dsl
 from trimgate.pipelines._lint import check, problems
 
+from trimgate._yaml import documents
 from trimgate.errors import InvalidInput
 
 NAMED = __import__("typing").NamedTuple("Two", [("first", str), ("second", str)])
@@ -33,7 +33,7 @@ def installs() -> str:
 def found(tmp_path, pipeline):
     file = tmp_path / "p.yaml"
     compiler.Compiler().compile(pipeline, str(file))
-    return list(problems(next(yaml.safe_load_all(file.read_text()))))
+    return list(problems(documents(file.read_text())[0]))
 
 
 def test_clean(tmp_path):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from conftest import released, write_config
 from trimgate.pipelines._lint import problems
 from trimgate.pipelines.optimize import _platform, compile_yaml
 
+from trimgate._yaml import documents
 from trimgate.cli import main
 from trimgate.config import load_config, parse_config
 from trimgate.models.directory import ModelInfo, TensorSpec, read
@@ -121,7 +121,7 @@ def test_compiled_pipeline_is_clean(case, tmp_path):
     assert "TRIMGATE_CODE" not in text
     images = set(re.findall(r"image: (\S+)", text))
     assert images == {"registry.example.com/team/trimgate/python-core:0.1.0"}
-    spec = next(yaml.safe_load_all(text))
+    spec = documents(text)[0]
     assert list(problems(spec)) == []
     compile_yaml(a_plan(*CASES[case]), tmp_path / "again.yaml", images="registry.example.com/team/")
     assert (tmp_path / "again.yaml").read_text() == text
@@ -130,7 +130,7 @@ def test_compiled_pipeline_is_clean(case, tmp_path):
 
 def test_shared_steps_stand_once(tmp_path):
     compile_yaml(a_plan(*CASES["trees"]), tmp_path / "p.yaml")
-    tasks = next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))["root"]["dag"]["tasks"]
+    tasks = documents((tmp_path / "p.yaml").read_text())[0]["root"]["dag"]["tasks"]
     names = [task["taskInfo"]["name"] for task in tasks.values()]
     assert names.count("prune") == 1
     assert "prune → ONNX" in names
@@ -143,7 +143,7 @@ def test_a_winner_is_promoted_and_rolled_out_or_deployed(tmp_path):
     done = {}
     for case in RELEASES:
         compile_yaml(the_plan(case), tmp_path / f"{case}.yaml")
-        spec = next(yaml.safe_load_all((tmp_path / f"{case}.yaml").read_text()))
+        spec = documents((tmp_path / f"{case}.yaml").read_text())[0]
         passed = next(c for n, c in spec["components"].items() if n.startswith("comp-condition")
                       and "publish" in c["dag"]["tasks"])  # fmt: skip
         done[case] = {t["taskInfo"]["name"]: t for t in passed["dag"]["tasks"].values()}
@@ -157,14 +157,14 @@ def test_a_winner_is_promoted_and_rolled_out_or_deployed(tmp_path):
     published = {case: done[case]["sign and publish"]["inputs"]["parameters"] for case in done}
     assert "layout" not in published["rollout"]
     assert published["deploy"]["layout"]["runtimeValue"]["constant"] == "triton"
-    (_, told) = yaml.safe_load_all((tmp_path / "deploy.yaml").read_text())
+    (_, told) = documents((tmp_path / "deploy.yaml").read_text())
     settings = told["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-deploy-kserve"]
     assert settings["podMetadata"]["labels"] == {_platform.RELEASES: "true"}
 
 
 def test_recipes_are_tried_on_a_sample_before_their_full_cost(tmp_path):
     compile_yaml(a_plan(*CASES["search"]), tmp_path / "p.yaml")
-    tasks = next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))["root"]["dag"]["tasks"]
+    tasks = documents((tmp_path / "p.yaml").read_text())[0]["root"]["dag"]["tasks"]
     by_name = {task["taskInfo"]["name"]: task for task in tasks.values()}
     assert {"sample 1", "sample 2", "who goes on 1", "who goes on 2"} <= set(by_name)
 

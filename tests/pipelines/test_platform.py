@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 from trimgate.pipelines.optimize import _platform, compile_yaml
 
+from trimgate._yaml import documents
 from trimgate.config import parse_config
 from trimgate.errors import InvalidInput
 from trimgate.models.directory import ModelInfo, TensorSpec
@@ -58,7 +58,7 @@ def compiled(
     made, refused = plan_recipes(config.recipes, info, config.target, frozenset())
     plan = Plan(config, info, "accuracy", config.gate, tuple(made), refused, "", "")
     compile_yaml(plan, tmp_path / "p.yaml")
-    spec, platform = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    spec, platform = documents((tmp_path / "p.yaml").read_text())
     executors = {
         name.removeprefix("exec-"): executor["container"]
         for name, executor in spec["deploymentSpec"]["executors"].items()
@@ -138,7 +138,7 @@ def test_secrets_and_stores_are_for_the_tasks_that_release(whole):
 
 def test_what_may_not_be_tried_twice_is_not(tmp_path):
     compiled(tmp_path)
-    spec = next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))
+    spec = documents((tmp_path / "p.yaml").read_text())[0]
     dags = [spec["root"]["dag"], *(c["dag"] for c in spec["components"].values() if "dag" in c)]
     tries = {
         task["componentRef"]["name"].removeprefix("comp-"): "retryPolicy" in task

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from trimgate._yaml import documents
 from trimgate.errors import InvalidInput
 
 
@@ -101,9 +102,9 @@ def check_arguments(package: Path, arguments: Mapping[str, Any]) -> None:
         InvalidInput: The first parameter at fault.
     """
     try:
-        spec = next(yaml.safe_load_all(package.read_text()))
+        spec = documents(package.read_text())[0]
         defined = spec["root"]["inputDefinitions"]["parameters"]
-    except (yaml.YAMLError, UnicodeDecodeError, StopIteration, KeyError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, IndexError, KeyError, TypeError) as error:
         raise InvalidInput(
             "is not a compiled pipeline", file=package, mend="`trimgate compile` writes one"
         ) from error
