@@ -27,7 +27,7 @@ from _bench import hashed, log, logging_to_console, markdown
 from trimgate import runtimes
 from trimgate.data import Dataset
 from trimgate.errors import TrimgateError
-from trimgate.models import ModelSource, build_inputs, import_model, to_scores
+from trimgate.models import ModelSource, build_inputs, import_model
 from trimgate.models.directory import ModelInfo, read
 from trimgate.recipes import make_recipe
 from trimgate.targets import PROFILES
@@ -313,13 +313,10 @@ def _recipe(what: Sequence[Step], info: ModelInfo) -> Sequence[StepConfig]:
 def _labels(directory: Path, rows: Dataset) -> Any:
     session = runtimes.load(directory, threads=1)
     try:
-        info = session.info
-        raw = session.predict(build_inputs(info, rows.features))
+        scores = session.predict(build_inputs(session.info, rows.features))
     finally:
         session.close()
-    if info.score_kind == "label" or info.task == "regression":
-        return np.asarray(raw).reshape(len(rows))
-    return to_scores(raw, info).argmax(axis=1)
+    return scores.argmax(axis=1) if scores.ndim == 2 else scores
 
 
 def _same(before: Any, after: Any) -> float:
