@@ -196,6 +196,7 @@ def test_a_search_under_a_budget(cancer, tmp_path, capsys):
             {"steps": [{"technique": "optimize_graph"}]},
         ],
         search={"rows": 400, "keep": 0.3, "budget": {"minutes": 10, "trials": 2}},
+        mlflow={"enabled": False},
     )
     assert main(["run", str(tmp_path / "optimize.yaml")]) == 0
     card = CardInput.model_validate_json((only_run(tmp_path) / "card.json").read_bytes())
