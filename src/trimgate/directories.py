@@ -1,6 +1,7 @@
 """Directories that are there whole or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ def writing(path: str | Path) -> Iterator[Path]:
         path: Where the directory shall stand; an empty directory there is replaced.
 
     Raises:
-        InvalidInput: `path` exists and is not an empty directory.
+        InvalidInput: `path` exists, before or after the work, and is not an empty directory.
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -28,9 +29,16 @@ def writing(path: str | Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        if path.exists():
-            path.rmdir()
-        partial.replace(path)
+        try:
+            if path.exists():
+                path.rmdir()
+            partial.replace(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise InvalidInput(
+                "was made by another process meanwhile", file=path, mend="take it as it is"
+            ) from error
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -58,7 +58,7 @@ class StepCache:
             try:
                 with writing(self._entry) as partial:
                     shutil.copytree(directory, partial, dirs_exist_ok=True, copy_function=_link)
-            except OSError as error:
+            except (OSError, InvalidInput) as error:
                 # the step itself is done; another process kept it first, or the disk is full
                 _log.info("not kept for later runs: %s", error)
         shutil.rmtree(self.work, ignore_errors=True)
