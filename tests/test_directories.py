@@ -6,21 +6,32 @@ from trimgate.directories import writing
 from trimgate.errors import InvalidInput
 
 
+def write(path, *, meanwhile=None, fail=False):
+    with writing(path) as partial:
+        (partial / "ours").touch()
+        if meanwhile:
+            path.mkdir()
+            (path / meanwhile).touch()
+        if fail:
+            raise ZeroDivisionError
+
+
+def found(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
 def test_whole_or_not_at_all(tmp_path):
-    with pytest.raises(ZeroDivisionError), writing(tmp_path / "a") as partial:
-        (partial / "file").touch()
-        raise ZeroDivisionError
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "a", fail=True)
+    assert found(tmp_path) == []
     (tmp_path / "a").mkdir()
-    with writing(tmp_path / "a") as partial:
-        (partial / "file").touch()
-    assert [p.name for p in (tmp_path / "a").iterdir()] == ["file"]
-    with pytest.raises(InvalidInput, match="already exists"), writing(tmp_path / "a"):
-        pass
+    write(tmp_path / "a")
+    assert found(tmp_path) == ["a", "a/ours"]
+    with pytest.raises(InvalidInput, match="already exists"):
+        write(tmp_path / "a")
 
 
 def test_another_process_made_it_meanwhile(tmp_path):
-    with pytest.raises(InvalidInput, match="made by another process"), writing(tmp_path / "a"):
-        (tmp_path / "a").mkdir()
-        (tmp_path / "a" / "theirs").touch()
-    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["a", "a/theirs"]
+    with pytest.raises(InvalidInput, match="made by another process"):
+        write(tmp_path / "a", meanwhile="theirs")
+    assert found(tmp_path) == ["a", "a/theirs"]
