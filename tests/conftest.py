@@ -10,10 +10,14 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import GradientBoostingClassifier
 from skops import io
 
+from trimgate.runtimes._openvino import preload_tbb
+
 # no test depends on how fast the machine is
 settings.register_profile(
     "trimgate", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+# as trimgate does before it imports OpenVINO, which some tests import by themselves
+preload_tbb()
 settings.load_profile("trimgate")
 
 
