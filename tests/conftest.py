@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import GradientBoostingClassifier
 from skops import io
 
-from trimgate.runtimes._openvino import preload_tbb
+from trimgate.runtimes import preload_tbb
 
 # no test depends on how fast the machine is
 settings.register_profile(

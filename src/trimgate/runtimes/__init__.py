@@ -14,6 +14,7 @@ from trimgate.errors import InvalidInput, NotApplicable
 from trimgate.models.directory import ModelInfo, read
 from trimgate.models.scores import to_scores
 from trimgate.runtimes._base import Runtime, Session
+from trimgate.runtimes._openvino import preload_tbb
 from trimgate.runtimes._predict import predict
 from trimgate.runtimes._switch import SwitchingSession
 
@@ -26,6 +27,7 @@ __all__ = [
     "missing_device",
     "names",
     "predict",
+    "preload_tbb",
     "refusal",
     "to_scores",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 
 from trimgate.data.dataset import Array
 from trimgate.errors import MissingExtra, NotApplicable
+from trimgate.runtimes import preload_tbb
 from trimgate.techniques.quantize._calibrate import Calibration
 from trimgate.techniques.quantize._config import QuantizeConfig
 from trimgate.techniques.quantize._graph import STATIC, prepare
@@ -56,6 +57,7 @@ def quantize(
     stay = [n.name for n in model.graph.node if n.op_type in kinds]
     stay = [name for name in stay if name not in prepared.layers]
     transformer = calibration.info.family == "transformer"
+    preload_tbb()  # it imports OpenVINO, where that is installed
     with _without_telemetry(), _silent("nncf"):
         try:
             import nncf
