@@ -106,6 +106,8 @@ def main() -> None:
     }  # fmt: skip
     result = run(config)
     best = result.get_best_candidate()
+    if best is None:
+        sys.exit(f"no model of its {job['trials']} trials meets the goals")
     shutil.copy(best.model_path, out / "model.onnx")
     claims = {"is": _values(best.metrics_value), "was": _values(result.get_input_model_metrics())}
     (out / "claims.json").write_text(json.dumps(claims))
