@@ -71,6 +71,8 @@ def test_profile_with_changes():
         ("seed", -1, ["seed = -1"]),
         ("target", "cloud", ["no target profile 'cloud'", "edge-cpu"]),
         ("target", {"name": "edge-cpu", "threads": 2}, ["write `profile: edge-cpu`"]),
+        ("target", {"name": ["edge-cpu"]}, ["target.name", "string"]),
+        ("target", {"profile": ["edge-cpu"]}, ["no target profile ['edge-cpu']"]),
         (
             "target",
             {"profile": "edge-cpu", "thread": 2},

@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 
 from trimgate.config import parse_config
 from trimgate.errors import InvalidInput
-from trimgate.plan import make_plan
+from trimgate.models.directory import Tokenizer
+from trimgate.plan import _check_server, make_plan
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,11 @@ def test_a_rule_on_a_load_that_is_not_measured_is_refused(folder, target, benchm
 def test_another_model_server_is_for_models_that_it_can_serve(folder, monkeypatch):
     more = {"target": {"profile": "cloud-cpu", "runtimes": ["onnxruntime"]},
             "serving": {"runtime": "triton"}}  # fmt: skip
-    assert plan(folder, "iris", "iris.parquet", **more).config.layout == "triton"
+    settled = plan(folder, "iris", "iris.parquet", **more)
+    assert settled.config.layout == "triton"
+    text = settled.model.model_copy(update={"tokenizer": Tokenizer(feature="a", max_length=8)})
+    with pytest.raises(InvalidInput, match="tokenizes nothing, and the model takes text"):
+        _check_server(settled.config, text, None)
     monkeypatch.setattr("trimgate.plan.onnx_refusal", lambda *given: "it has a loop")
     with pytest.raises(InvalidInput, match=r"^serving\.runtime = 'triton': reads ONNX, .* a loop"):
         plan(folder, "iris", "iris.parquet", **more)

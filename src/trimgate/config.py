@@ -552,14 +552,15 @@ class Config(Section):
     def _profile(cls, value: object) -> object:
         if isinstance(value, str):
             value = {"profile": value}
+        known = tuple(PROFILES)  # unlike in a mapping, a list may be looked for
         if isinstance(value, Mapping) and "profile" in value:
             changes = dict(value)
             name = changes.pop("profile")
-            if name not in PROFILES:
+            if name not in known:
                 raise ValueError(f"no target profile {name!r}; there are {', '.join(PROFILES)}")
             # what is left out may depend on the model
             return {**PROFILES[name].model_dump(exclude_unset=True), **changes}
-        if isinstance(value, Mapping) and value.get("name") in PROFILES:
+        if isinstance(value, Mapping) and value.get("name") in known:
             name = value["name"]
             raise ValueError(f"takes nothing from the profile {name}: write `profile: {name}`")
         return value

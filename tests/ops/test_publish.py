@@ -267,12 +267,27 @@ class TestPublish:
         with pytest.raises(InvalidInput, match=r"fraud/config\.pbtxt: was altered"):
             check(uris[1], trust=trust)
 
-    def test_another_backend_of_triton_would_run_code(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("change", "problem"),
+        [
+            (lambda s: s.replace("onnxruntime", "python"), "for another backend"),
+            (lambda s: s + 'platform: "onnxruntime_onnx"\n', "sets platform of Triton"),
+            (lambda s: s + 'model_operations { op_library_filename: "/x.so" }\n', "sets model_op"),
+            (
+                lambda s: s.replace("backend:", "backend # \n:").replace(
+                    '"onnxruntime"', '"python" # backend: "onnxruntime"\n'
+                ),
+                "does not write",
+            ),
+            (lambda s: s.replace('"onnxruntime"', "'python'"), "does not write"),
+        ],
+    )
+    def test_what_would_make_triton_run_code(self, tmp_path, change, problem):
         source = linear_model(tmp_path / "winner")
         add_layout(source, "triton")
         config = source / "fraud" / "config.pbtxt"
-        config.write_text(config.read_text().replace("onnxruntime", "python"))
-        with pytest.raises(InvalidInput, match="configures Triton for another backend"):
+        config.write_text(change(config.read_text()))
+        with pytest.raises(InvalidInput, match=rf"config\.pbtxt: .*{problem}"):
             publish(source, a_card(source), tmp_path / "store")
 
     @pytest.mark.parametrize("kind", ["rejected", "inconclusive"])

@@ -44,6 +44,12 @@ _ARCHIVES = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"\x89HDF": "an HDF5 file (Keras may keep code in one)",
 }
+_TRITON = frozenset(
+    {
+        "name", "backend", "max_batch_size", "input", "output", "data_type", "dims",
+        "instance_group", "count", "kind", "parameters", "key", "value", "string_value",
+    }
+)  # fmt: skip
 _PICKLE_OPCODES = 100_000
 _SKOPS_MEMBERS = ("schema.json", ".npy", ".npz", ".bin")
 _TUPLES = frozenset({"TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"})
@@ -308,11 +314,21 @@ def _lightgbm_or_text(path: Path) -> str | None:
 
 
 def _triton(path: Path) -> str | None:
-    """A config of Triton, of which some backends run code that lies beside it."""
-    backends = re.findall(r"\b(?:backend|platform)\s*:\s*(\S+)", path.read_text())
-    if backends != ['"onnxruntime"']:
+    """A config of Triton, which can name backends and libraries that are code.
+
+    What is allowed is what `trimgate.ops.kserve.triton_config` writes.
+    """
+    text = path.read_text()
+    bare = re.sub(r'"(?:[^"\\\n]|\\.)*"', '""', text)
+    if re.search(r"[^\w\s:{}\[\],\"-]", bare):
+        return "holds what trimgate does not write into a config of Triton"
+    words = re.findall(r"[A-Za-z_]\w*", bare)
+    foreign = [w for w in words if w not in _TRITON and not w.startswith(("TYPE_", "KIND_"))]
+    if foreign:
+        return f"sets {foreign[0]} of Triton, which trimgate does not write"
+    if re.findall(r"\bbackend\s*:\s*(\S+)", text) != ['"onnxruntime"']:
         return "configures Triton for another backend than onnxruntime"
-    return _lightgbm_or_text(path)
+    return None
 
 
 def _openvino(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from sklearn.neural_network import MLPClassifier
 
 from trimgate import runtimes
 from trimgate.data.dataset import Dataset
+from trimgate.judge.records import Parity
 from trimgate.models import ModelSource, import_model
 from trimgate.models.directory import ModelInfo, RuntimeChoice, read
 from trimgate.targets import PROFILES, Target
@@ -20,6 +21,7 @@ from trimgate.techniques import Context, StepConfig, get
 from trimgate.techniques.runtime import TECHNIQUE, RuntimeConfig, _choose, _tune
 from trimgate.techniques.runtime._choose import Plan, decide
 from trimgate.techniques.runtime._measure import Bench, is_gain
+from trimgate.techniques.runtime._technique import _unlike
 
 ENGINES = ("onnxruntime", "daal4py", "native")
 
@@ -162,6 +164,19 @@ def test_scores_of_another_precision_are_refused(
     context = Context(context.train, context.validation, "accuracy", allowed)
     with pytest.raises(NotApplicable, match="agrees with its parent"):
         TECHNIQUE.apply(network, tmp_path / "m", RuntimeConfig(engine="openvino"), context)
+
+
+@pytest.mark.parametrize(
+    ("steps", "agreement", "alike"),
+    [((), 0.98, False), (("quantize",), 0.98, True), (("quantize",), 0.94, False)],
+)
+def test_engines_may_tip_more_labels_of_a_quantized_graph(
+    network: Path, steps: Any, agreement: float, alike: bool
+) -> None:
+    recipe = tuple({"technique": step} for step in steps)
+    parent = read(network).model_copy(update={"recipe": recipe})
+    parity = Parity(max_difference=0.1, mean_difference=0.01, agreement=agreement, rows=500)
+    assert (_unlike(parity, "openvino", parent) is None) == alike
 
 
 @pytest.mark.parametrize(
