@@ -97,12 +97,16 @@ def maker(name: str) -> Callable[[Maker], Maker]:
     return register
 
 
+def brought_folder(work: Path, scale: Scale) -> Path:
+    """Where the models and rows lie as users bring them."""
+    return work / scale.name / "brought"
+
+
 def make(name: str, work: Path, scale: Scale) -> Model:
     """The model of that name: trained, imported, its rows divided; done once for each scale."""
-    root = work / scale.name
-    folder = root / name
+    folder = work / scale.name / name
     record = folder / "native" / "model.json"
-    brought = MODELS[name](root / "brought", scale)
+    brought = MODELS[name](brought_folder(work, scale), scale)
     model = Model(name, folder, brought.metric, brought.batch_sizes)
     if record.is_file():
         return model
