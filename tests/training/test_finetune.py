@@ -8,11 +8,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from pydantic import ValidationError
 from sklearn.datasets import load_digits
 from torch import nn
 
-from trimgate.training import FinetuneConfig, distillation_loss, finetune, label_loss
+from trimgate.data.dataset import Array
+from trimgate.training import (
+    FinetuneConfig,
+    distillation_loss,
+    finetune,
+    label_loss,
+    trim_tokens,
+)
 
 torch.set_num_threads(1)
 DATA = load_digits()
@@ -168,3 +176,55 @@ def test_label_loss_is_the_same_from_logits_and_from_probabilities() -> None:
 def test_config_refuses_nonsense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         FinetuneConfig(**wrong)
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    rows, longest = 1000, 50
+    lengths = np.random.default_rng(0).geometric(0.1, rows).clip(1, longest)
+    mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
+    tokens = np.where(mask, np.arange(rows)[:, None], -1)
+
+    def batches_of(seed: int) -> list[Array]:
+        """The rows of each batch of two epochs, checked against what the module gets."""
+        seen: list[Array] = []
+        module = nn.Linear(1, 1)
+
+        def objective(module: nn.Module, tensors: list[torch.Tensor], batch: Array) -> Any:
+            assert torch.equal(tensors[0][:, 0], torch.from_numpy(batch))
+            width = lengths[batch].max()
+            assert [tuple(t.shape) for t in tensors] == [(len(batch), width)] * 2
+            seen.append(batch)
+            return module(torch.ones(1)).sum()
+
+        finetune(
+            module, [tokens, mask], np.zeros(rows),
+            FinetuneConfig(epochs=2, batch_size=16, patience=9),
+            kind="value", validate=lambda m: 0.0, seed=seed, objective=objective, mask=1,
+        )  # fmt: skip
+        return seen
+
+    seen = batches_of(0)
+    first, second = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    for epoch in (first, second):
+        assert sorted(np.concatenate(epoch).tolist()) == list(range(rows))
+    assert {frozenset(b.tolist()) for b in first} != {frozenset(b.tolist()) for b in second}
+    work = sum(len(batch) * lengths[batch].max() for batch in first)
+    assert work < 1.3 * lengths.sum(), "hardly anything is filled up"
+    widths = [lengths[batch].max() for batch in first]
+    assert widths != sorted(widths), "short rows do not come first"
+    assert all(np.array_equal(a, b) for a, b in zip(seen, batches_of(0), strict=True))
+
+
+@given(
+    hnp.arrays(
+        np.int64, st.tuples(st.integers(1, 6), st.integers(1, 9)), elements=st.integers(0, 1)
+    )
+)
+def test_only_what_fills_up_is_cut(mask: Array) -> None:
+    tensors = [torch.from_numpy(mask * 7), torch.from_numpy(mask)]
+    cut = trim_tokens(tensors, 1)
+    assert [t.shape for t in cut] == [cut[0].shape] * 2
+    assert cut[0].shape[1] >= 1
+    assert cut[1].sum() == mask.sum(), "no token is lost"
+    assert cut[1].shape[1] == 1 or cut[1][:, -1].any()
+    assert trim_tokens(tensors, None) == tensors

@@ -22,8 +22,10 @@ from trimgate.training._finetune import (
     FinetuneConfig,
     FinetuneReport,
     finetune,
+    mask_position,
     module_output,
     module_scores,
+    trim_tokens,
 )
 from trimgate.training._losses import (
     attention_loss,
@@ -61,6 +63,7 @@ __all__ = [
     "grid",
     "hidden_loss",
     "label_loss",
+    "mask_position",
     "module_output",
     "module_scores",
     "numbers",
@@ -70,4 +73,5 @@ __all__ = [
     "seeded_clone",
     "train_booster",
     "training_labels",
+    "trim_tokens",
 ]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trimgate.data.dataset import Array
 from trimgate.models import to_scores
-from trimgate.models._tokenizer import batches
+from trimgate.models._tokenizer import MASK, batches
 from trimgate.models.directory import ModelInfo, ScoreKind
 from trimgate.training._checkpoint import Checkpoint, dump_generator, load_generator
 from trimgate.training._losses import distillation_loss, label_loss
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("trimgate.training")
 
 Objective = Callable[["torch.nn.Module", "list[torch.Tensor]", Array], "torch.Tensor"]
+
+_WINDOW = 32  # batches whose rows are sorted by length together
 
 
 class FinetuneConfig(BaseModel):
@@ -81,6 +83,7 @@ def finetune(
     after_step: Callable[[], None] | None = None,
     checkpoint: Path | None = None,
     objective: Objective | None = None,
+    mask: int | None = None,
 ) -> FinetuneReport:
     """Trains a module in place and leaves it in evaluation mode with the best epoch's weights.
 
@@ -102,6 +105,8 @@ def finetune(
             there already, training goes on from it, and ends as if it had never stopped.
         objective: Gives the loss of a batch in place of that of labels and teacher: called with
             the module, its input tensors and the positions of the rows.
+        mask: The position of the input that says which tokens fill a row up (`mask_position`).
+            Rows of like length then share a batch, which is cut to the longest of them.
 
     Returns:
         Losses and scores by epoch.
@@ -113,6 +118,7 @@ def finetune(
     saved = Checkpoint.of(
         checkpoint, module, config, kind, seed, threads, train_targets, teacher is None
     )
+    lengths = None if mask is None else _lengths(train_inputs[mask])
     with _reproducible(seed, threads):
         steps = config.epochs * len(_batches(len(train_targets), config.batch_size))
         optimizer = torch.optim.AdamW(
@@ -137,10 +143,10 @@ def finetune(
             best_state = state["best_state"] or copy.deepcopy(module.state_dict())
             _log.info("going on after epoch %d of %d", len(losses), config.epochs)
         while len(losses) < config.epochs and len(losses) - best < config.patience:
-            order = generator.permutation(len(train_targets))
+            parts = _parts(lengths, len(train_targets), config.batch_size, generator)
             losses.append(
-                _epoch(module, train_inputs, order, config.batch_size, objective, optimizer,
-                       schedule, after_step)
+                _epoch(module, train_inputs, parts, mask, objective, optimizer, schedule,
+                       after_step)
             )  # fmt: skip
             scores.append(validate(module.eval()))
             epoch = len(losses)
@@ -168,6 +174,26 @@ def finetune(
         module.load_state_dict(best_state)
     module.eval()
     return FinetuneReport(tuple(losses), tuple(scores), best)
+
+
+def mask_position(info: ModelInfo) -> int | None:
+    """Which input of a text model says which tokens fill a row up; None of another model."""
+    names = [spec.name for spec in info.inputs]
+    return names.index(MASK) if info.tokenizer is not None else None
+
+
+def trim_tokens(tensors: "Sequence[torch.Tensor]", mask: int | None) -> "list[torch.Tensor]":
+    """Tokens of some rows without the columns that fill up other rows only.
+
+    Args:
+        tensors: `(rows, length)` each.
+        mask: The position of the one that says which tokens fill up; None takes them as they are.
+    """
+    if mask is None:
+        return list(tensors)
+    used = tensors[mask].any(dim=0).nonzero()
+    length = int(used[-1]) + 1 if len(used) else 1
+    return [tensor[:, :length] for tensor in tensors]
 
 
 def module_scores(
@@ -242,8 +268,8 @@ def _usual_objective(
 def _epoch(
     module: "torch.nn.Module",
     inputs: Sequence[Array],
-    order: Array,
-    batch_size: int,
+    parts: Sequence[Array],
+    mask: int | None,
     objective: Objective,
     optimizer: "torch.optim.Optimizer",
     schedule: "torch.optim.lr_scheduler.LRScheduler",
@@ -252,10 +278,8 @@ def _epoch(
     """One pass over the rows; gives the mean loss."""
     module.train()
     total = 0.0
-    slices = _batches(len(order), batch_size)
-    for batch in slices:
-        rows = order[batch]
-        loss = objective(module, _tensors(inputs, rows), rows)
+    for rows in parts:
+        loss = objective(module, trim_tokens(_tensors(inputs, rows), mask), rows)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -263,7 +287,27 @@ def _epoch(
         if after_step is not None:
             after_step()
         total += loss.item()
-    return total / len(slices)
+    return total / len(parts)
+
+
+def _parts(
+    lengths: Array | None, rows: int, size: int, generator: np.random.Generator
+) -> list[Array]:
+    """The rows of each batch, in random order."""
+    order = generator.permutation(rows)
+    if lengths is None:
+        return [order[batch] for batch in _batches(rows, size)]
+    for start in range(0, rows, _WINDOW * size):
+        window = order[start : start + _WINDOW * size]
+        order[start : start + len(window)] = window[np.argsort(lengths[window], kind="stable")]
+    parts = [order[batch] for batch in _batches(rows, size)]
+    return [parts[i] for i in generator.permutation(len(parts))]
+
+
+def _lengths(mask: Array) -> Array:
+    """Of each row: up to its last token."""
+    lengths: Array = mask.shape[1] - np.argmax(mask[:, ::-1] != 0, axis=1)
+    return lengths
 
 
 def _usual_rate(module: "torch.nn.Module") -> float:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from text_models import BERT, sentences, write_folder
@@ -11,7 +10,6 @@ from text_models import BERT, sentences, write_folder
 from trimgate.errors import InvalidInput
 from trimgate.models import (
     ModelSource,
-    build_inputs,
     directory,
     export_onnx,
     import_model,
@@ -174,23 +172,6 @@ def test_unlabeled_sentences(text_model: Path, text_context: Context, tmp_path: 
     step = config({"layers": 1}, unlabeled=str(tmp_path / "wrong.csv"))
     with pytest.raises(InvalidInput, match=r"wrong\.csv.*'text'"):
         TECHNIQUE.apply(text_model, tmp_path / "wrong", step, text_context)
-
-
-def test_tokens_that_fill_up_change_nothing(text_model: Path, text_context: Context) -> None:
-    from trimgate.techniques.distill import LossWeights
-    from trimgate.techniques.distill._lesson import Lesson
-
-    info = directory.read(text_model)
-    teacher = load_trainable(text_model)
-    inputs = build_inputs(info, text_context.train.take(slice(0, 6)).features)
-    tensors = [torch.from_numpy(np.array(inputs[spec.name])) for spec in info.inputs]
-    wider = [torch.nn.functional.pad(tensor, (0, 5)) for tensor in tensors]
-    mask = [spec.name for spec in info.inputs].index("attention_mask")
-    lesson = Lesson(
-        LossWeights(), "logit", np.zeros(6, dtype=np.int64), np.zeros((6, 2)), 1.0, teacher,
-        None, mask,
-    )  # fmt: skip
-    assert [t.shape for t in lesson.trimmed(wider)] == [t.shape for t in tensors]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from trimgate.training import (
     distillation_loss,
     hidden_loss,
     label_loss,
+    trim_tokens,
 )
 
 if TYPE_CHECKING:
@@ -55,12 +56,11 @@ class Lesson:
 
         Args:
             pupil: What `pupil_of` made.
-            tensors: The inputs of the rows.
+            tensors: The inputs of the rows, without tokens that fill up other rows only.
             rows: Their positions.
         """
         import torch
 
-        tensors = self.trimmed(tensors)
         losses = []
         if self.views is None:
             output = pupil(*tensors)
@@ -81,14 +81,6 @@ class Lesson:
             hard = label_loss(output[torch.from_numpy(labelled)], known, self.kind)
             losses.append(self.weights.labels * float(labelled.mean()) * hard)
         return torch.stack(losses).sum() if losses else output.sum() * 0
-
-    def trimmed(self, tensors: "Sequence[torch.Tensor]") -> "list[torch.Tensor]":
-        """Tokens without the columns that fill up other rows only."""
-        if self.mask is None:
-            return list(tensors)
-        used = tensors[self.mask].any(dim=0).nonzero()
-        length = int(used[-1]) + 1 if len(used) else 1
-        return [tensor[:, :length] for tensor in tensors]
 
     def _inside(self, pupil: Any, seen: Any, wanted: Any, held: Any) -> "list[torch.Tensor]":
         import torch
@@ -139,7 +131,7 @@ def pupil_of(
 
     if lesson.views is None or not lesson.weights.hidden:
         return Pupil([])
-    tensors = lesson.trimmed(example)
+    tensors = trim_tokens(example, lesson.mask)
     with torch.no_grad():
         seen = lesson.views.student(student, tensors)
         wanted = lesson.views.teacher(lesson.teacher, tensors)

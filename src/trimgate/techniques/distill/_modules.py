@@ -25,6 +25,7 @@ from trimgate.training import (
     FinetuneReport,
     finetune,
     folds,
+    mask_position,
     module_output,
     module_scores,
     training_labels,
@@ -80,7 +81,7 @@ def distill_module(
         )
     targets = training_labels(info, labelled.labels)
     names = [spec.name for spec in info.inputs]
-    mask = names.index("attention_mask") if "attention_mask" in names else None
+    mask = mask_position(info)
     lesson = Lesson(config.loss, kind, targets, answers, config.temperature, teacher, views, mask)
     alone = LossWeights(logits=0, labels=config.loss.labels or 1.0)
     control = copy.deepcopy(student)
@@ -113,6 +114,7 @@ def distill_module(
             threads=threads,
             checkpoint=context.work / f"{name}.ckpt" if context.work else None,
             objective=lesson,
+            mask=mask,
         )
 
     report = trained(student, lesson, len(rows), 1.0, "student")

@@ -25,6 +25,7 @@ from trimgate.training import (
     Measure,
     Proof,
     finetune,
+    mask_position,
     module_scores,
     training_labels,
 )
@@ -217,6 +218,7 @@ def _finetune(
         threads=threads,
         after_step=(lambda: hold(cut.module, cut.masks)) if cut.masks else None,
         checkpoint=context.work / name if context.work else None,
+        mask=mask_position(info),
     )
 
 

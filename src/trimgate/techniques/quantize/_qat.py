@@ -23,7 +23,14 @@ from trimgate.techniques._base import Context
 from trimgate.techniques.quantize._config import QuantizeConfig
 from trimgate.techniques.quantize._graph import STATIC
 from trimgate.techniques.quantize._int8 import choose_types, reduces_range
-from trimgate.training import Measure, finetune, folds, module_scores, training_labels
+from trimgate.training import (
+    Measure,
+    finetune,
+    folds,
+    mask_position,
+    module_scores,
+    training_labels,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -190,6 +197,7 @@ def _finetune(
         seed=context.seed,
         threads=threads,
         checkpoint=context.work / "qat.ckpt" if context.work else None,
+        mask=mask_position(info),
     )
     return {
         "epochs": len(report.losses),

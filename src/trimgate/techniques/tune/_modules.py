@@ -17,6 +17,7 @@ from trimgate.training import (
     Measure,
     finetune,
     folds,
+    mask_position,
     module_scores,
     training_labels,
 )
@@ -85,6 +86,7 @@ class ModuleTrainer(Trainer):
             higher_is_better=measure.higher_is_better,
             seed=self.seed,
             threads=self.threads,
+            mask=mask_position(self.info),
         )
         return module
 
