@@ -113,9 +113,10 @@ class Entry:
 def ours(model: Model, tolerance: float, epochs: int, seconds: float) -> list[Entry]:
     """What trimgate makes; the best recipe, as chosen on validation rows, is marked."""
     half = {**HALF, "finetune": {"epochs": epochs}}
+    most = {**half, "amount": 0.7}
     recipes = (
         [STATIC], [STATIC, OPENVINO], [half], [half, OPENVINO],
-        [half, STATIC], [half, STATIC, OPENVINO],
+        [half, STATIC], [half, STATIC, OPENVINO], [most, STATIC], [most, STATIC, OPENVINO],
     )  # fmt: skip
     before = _bench.apply_steps(model, EXPORT)
     entries = []
