@@ -9,6 +9,8 @@ import pytest
 
 from trimgate.data.dataset import Dataset
 from trimgate.errors import NotApplicable
+from trimgate.models import build_inputs
+from trimgate.models.export import run_onnx, scores_of
 
 Trip = Callable[..., Any]
 
@@ -50,6 +52,25 @@ def estimators() -> dict[str, Callable[[], Any]]:
         "discriminant": discriminant_analysis.LinearDiscriminantAnalysis,
         "neighbours": lambda: scaled(neighbors.KNeighborsClassifier()),
     }
+
+
+@pytest.mark.parametrize(("trees", "depth"), [(30, None), (2, 6)])
+def test_rows_on_which_a_forest_is_divided_stay_ties(
+    trees: int, depth: int | None, skops_trip: Trip, tmp_path: Path
+):
+    from sklearn.ensemble import RandomForestClassifier
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6000, 5)).astype(np.float32).astype(float)
+    y = (x[:, 0] + 2 * rng.normal(size=6000) > 0).astype(int)
+    forest = RandomForestClassifier(trees, max_depth=depth, max_samples=0.2, random_state=0)
+    rows = Dataset({f"x{i}": x[:, i] for i in range(5)}, y)
+    _, onnx, _ = skops_trip(forest, rows.take(slice(0, 1500)))
+    scores = forest.predict_proba(x)
+    assert (scores[:, 0] == scores[:, 1]).sum() > 50
+    tensors = build_inputs(onnx, rows.features)
+    found = scores_of(run_onnx(tmp_path / "model.onnx", onnx, tensors), onnx)
+    assert np.array_equal(found.argmax(axis=1), scores.argmax(axis=1))
 
 
 @pytest.mark.parametrize("name", sorted(estimators()))
