@@ -232,13 +232,18 @@ def module_output(
     import torch
 
     parts = []
+    count = len(inputs[info.inputs[0].name])
+    # texts of like length together, so that little is filled up
+    order = None if info.tokenizer is None else np.argsort(_lengths(inputs[MASK]), kind="stable")
     with _threads(threads), torch.inference_mode():
-        for start in range(0, len(inputs[info.inputs[0].name]), batch_size):
-            rows = slice(start, start + batch_size)
+        for start in range(0, count, batch_size):
+            end = start + batch_size
+            rows = slice(start, end) if order is None else order[start:end]
             for part in batches(info, {name: inputs[name][rows] for name in inputs}):
                 columns = [part[spec.name] for spec in info.inputs]
                 parts.append(module(*_tensors(columns, slice(None))).numpy())
-    return np.concatenate(parts)
+    output = np.concatenate(parts)
+    return output if order is None else output[np.argsort(order)]
 
 
 def _usual_objective(
