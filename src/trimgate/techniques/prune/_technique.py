@@ -50,6 +50,7 @@ class Prune(Technique[PruneConfig]):
         if info.family == "cnn":
             return [
                 *(Suggestion({**step, "amount": amount}) for amount in (0.3, 0.5)),
+                Suggestion({**step, "amount": 0.7}, usual=False),
                 Suggestion({**step, "method": "layers", "amount": 0.3}, usual=False),
             ]
         if info.family == "transformer":
