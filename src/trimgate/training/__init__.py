@@ -25,7 +25,6 @@ from trimgate.training._finetune import (
     mask_position,
     module_output,
     module_scores,
-    trim_tokens,
 )
 from trimgate.training._losses import (
     attention_loss,
@@ -73,5 +72,4 @@ __all__ = [
     "seeded_clone",
     "train_booster",
     "training_labels",
-    "trim_tokens",
 ]

@@ -145,7 +145,7 @@ def finetune(
         while len(losses) < config.epochs and len(losses) - best < config.patience:
             parts = _parts(lengths, len(train_targets), config.batch_size, generator)
             losses.append(
-                _epoch(module, train_inputs, parts, mask, objective, optimizer, schedule,
+                _epoch(module, train_inputs, parts, lengths, objective, optimizer, schedule,
                        after_step)
             )  # fmt: skip
             scores.append(validate(module.eval()))
@@ -178,22 +178,9 @@ def finetune(
 
 def mask_position(info: ModelInfo) -> int | None:
     """Which input of a text model says which tokens fill a row up; None of another model."""
-    names = [spec.name for spec in info.inputs]
-    return names.index(MASK) if info.tokenizer is not None else None
-
-
-def trim_tokens(tensors: "Sequence[torch.Tensor]", mask: int | None) -> "list[torch.Tensor]":
-    """Tokens of some rows without the columns that fill up other rows only.
-
-    Args:
-        tensors: `(rows, length)` each.
-        mask: The position of the one that says which tokens fill up; None takes them as they are.
-    """
-    if mask is None:
-        return list(tensors)
-    used = tensors[mask].any(dim=0).nonzero()
-    length = int(used[-1]) + 1 if len(used) else 1
-    return [tensor[:, :length] for tensor in tensors]
+    if info.tokenizer is None:
+        return None
+    return [spec.name for spec in info.inputs].index(MASK)
 
 
 def module_scores(
@@ -274,7 +261,7 @@ def _epoch(
     module: "torch.nn.Module",
     inputs: Sequence[Array],
     parts: Sequence[Array],
-    mask: int | None,
+    lengths: Array | None,
     objective: Objective,
     optimizer: "torch.optim.Optimizer",
     schedule: "torch.optim.lr_scheduler.LRScheduler",
@@ -284,7 +271,10 @@ def _epoch(
     module.train()
     total = 0.0
     for rows in parts:
-        loss = objective(module, trim_tokens(_tensors(inputs, rows), mask), rows)
+        tensors = _tensors(inputs, rows)
+        if lengths is not None:
+            tensors = [tensor[:, : lengths[rows].max()] for tensor in tensors]
+        loss = objective(module, tensors, rows)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -16,7 +16,6 @@ from trimgate.training import (
     distillation_loss,
     hidden_loss,
     label_loss,
-    trim_tokens,
 )
 
 if TYPE_CHECKING:
@@ -131,10 +130,9 @@ def pupil_of(
 
     if lesson.views is None or not lesson.weights.hidden:
         return Pupil([])
-    tensors = trim_tokens(example, lesson.mask)
     with torch.no_grad():
-        seen = lesson.views.student(student, tensors)
-        wanted = lesson.views.teacher(lesson.teacher, tensors)
+        seen = lesson.views.student(student, example)
+        wanted = lesson.views.teacher(lesson.teacher, example)
     pairs = [comparable(a, b) for a, b in zip(seen.hidden, wanted.hidden, strict=True)]
     return Pupil([_projection(first, second) for first, second in pairs])
 
