@@ -1,12 +1,14 @@
 """The registry, on a real MLflow server with PostgreSQL."""
 
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from ops.models_to_publish import model
 from ops.postgres import MlflowServer, Postgres, programs
 from report.sample_edge_cards import SAMPLES
@@ -87,25 +89,37 @@ def test_a_version_from_challenger_to_champion(server, tmp_path):
     assert resolve("models:/fraud@champion", **where).version == version
 
 
-def test_two_runs_at_once(server, tmp_path):
-    versions, errors = {}, []
-
-    def one(run):
-        try:
-            versions[run] = record(server, tmp_path / run, run, name="both")
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=one, args=(run,)) for run in ("left", "right")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+@pytest.mark.parametrize("attempt", range(3))
+def test_two_runs_at_once(server, tmp_path, attempt):
+    """Both make the model, and both set its alias, for the first time."""
+    name = f"both{attempt}"
+    runs = [f"{name}-left", f"{name}-right"]
+    with ThreadPoolExecutor() as pool:
+        recorded = pool.map(lambda run: record(server, tmp_path / run, run, name=name), runs)
+        versions = dict(zip(runs, recorded, strict=True))
     assert sorted(versions.values()) == ["1", "2"]
     for run, version in versions.items():
-        found = registry.version_of(f"models:/both/{version}", tracking_uri=server.url)
+        found = registry.version_of(f"models:/{name}/{version}", tracking_uri=server.url)
         assert found.run == run
+    newest = registry.version_of(f"models:/{name}@challenger", tracking_uri=server.url)
+    assert newest.version == "2"
+
+
+def test_an_alias_that_another_made_meanwhile(server, tmp_path, monkeypatch):
+    version = record(server, tmp_path, "alias", name="alias")
+    taken = MlflowException("duplicate key value", error_code=BAD_REQUEST)
+    answers = iter([taken])
+    of_client = MlflowClient.set_registered_model_alias
+
+    def second_time(client, *arguments):
+        for error in answers:
+            raise error
+        of_client(client, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", second_time)
+    set_champion("alias", version, tracking_uri=server.url)
+    found = registry.version_of("models:/alias@champion", tracking_uri=server.url)
+    assert found.version == version
 
 
 @pytest.mark.parametrize(("owner", "call"), [(registry, "_child"), (MlflowClient, "set_tag")])

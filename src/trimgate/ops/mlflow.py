@@ -67,7 +67,7 @@ def record_run(
         # what an interrupted recording left
         for half in client.search_runs([where], f"{of_this}'{kind}'"):
             client.delete_run(half.info.run_id)
-    for half_version in _versions_of(client, registered_model, card.run):
+    for half_version in _versions_of(client, registered_model, "run", card.run):
         client.delete_model_version(registered_model, half_version)
     verdict = verdict_text(card)
     tags = {
@@ -201,12 +201,28 @@ def _register(
     made = client.create_model_version(
         name, source=source, run_id=run, description=summary, tags=tags
     )
-    client.set_registered_model_alias(name, CHALLENGER, made.version)
+    newest = 0
+    while newest != (found := max(map(int, _versions_of(client, name, "verdict", "pass")))):
+        newest = found  # asked again: another run may have made one, and set the alias first
+        _set_alias(client, name, CHALLENGER, str(newest))
     return str(made.version)
 
 
-def _versions_of(client: "MlflowClient", name: str, run: str) -> list[str]:
-    wanted = f"name = '{_quoted(name)}' and tags.`trimgate.run` = '{_quoted(run)}'"
+def _set_alias(client: "MlflowClient", name: str, alias: str, version: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        # Of two that set an alias for the first time at once, one breaks the database's rule that
+        # there is one. By now the alias is there, and is moved.
+        client.set_registered_model_alias(name, alias, version)
+
+
+def _versions_of(client: "MlflowClient", name: str, tag: str, value: str) -> list[str]:
+    wanted = f"name = '{_quoted(name)}' and tags.`trimgate.{tag}` = '{_quoted(value)}'"
     return [str(found.version) for found in client.search_model_versions(wanted)]
 
 
@@ -307,7 +323,7 @@ def set_champion(name: str, version: str, *, tracking_uri: str) -> None:
             "only a version that passed the gate becomes champion", key="version", value=uri
         )
     with _explained(uri):
-        _client(tracking_uri).set_registered_model_alias(name, CHAMPION, version)
+        _set_alias(_client(tracking_uri), name, CHAMPION, version)
 
 
 class RegistryError(TrimgateError):
