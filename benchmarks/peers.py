@@ -73,13 +73,18 @@ PEERS = {
     ),
     "inc-3.10": Peer(
         "inc_torch.py",
-        ((TORCH,), ("neural-compressor-pt==3.10", "onnxruntime", "pydantic", "safetensors")),
+        ((TORCH,), (
+            "neural-compressor-pt==3.10", "onnxruntime", "pydantic", "safetensors",
+            "transformers<6",
+        )),
         ("torch",),
     ),
 }
 
 HALF: dict[str, Any] = {"technique": "prune", "method": "channels", "amount": 0.5}
 STATIC: dict[str, Any] = {"technique": "quantize", "scheme": "static-int8"}
+DYNAMIC: dict[str, Any] = {"technique": "quantize", "scheme": "dynamic-int8"}
+FUSED: dict[str, Any] = {"technique": "optimize_graph", "level": "transformer"}
 OPENVINO: dict[str, Any] = {"technique": "runtime", "engine": "openvino"}
 
 
@@ -110,17 +115,38 @@ class Entry:
         return (self.who, self.what, self.quality, "; ".join(self.speeds), self.size, self.claims)
 
 
-def ours(model: Model, tolerance: float, epochs: int, seconds: float) -> list[Entry]:
-    """What trimgate makes; the best recipe, as chosen on validation rows, is marked."""
+def recipes(model: Model, epochs: int, unlabeled: Path) -> list[list[dict[str, Any]]]:
+    """Steps of trimgate that are tried on a model.
+
+    Args:
+        model: The model.
+        epochs: Of fine-tuning or distillation.
+        unlabeled: Sentences that students of an encoder learn their teacher's answers on besides.
+    """
+    if read(model.native).tokenizer is not None:
+        student = {
+            "technique": "distill", "student": {"width": 0.5}, "epochs": epochs,
+            "loss": {"hidden": 1.0}, "unlabeled": str(unlabeled),
+        }  # fmt: skip
+        return [
+            [FUSED], [DYNAMIC], [FUSED, DYNAMIC], [*EXPORT, OPENVINO],
+            [student, FUSED, DYNAMIC],
+        ]  # fmt: skip
     half = {**HALF, "finetune": {"epochs": epochs}}
     most = {**half, "amount": 0.7}
-    recipes = (
+    return [
         [STATIC], [STATIC, OPENVINO], [half], [half, OPENVINO],
         [half, STATIC], [half, STATIC, OPENVINO], [most, STATIC], [most, STATIC, OPENVINO],
-    )  # fmt: skip
+    ]  # fmt: skip
+
+
+def ours(
+    model: Model, tried: list[list[dict[str, Any]]], tolerance: float, seconds: float
+) -> list[Entry]:
+    """What trimgate makes; the best recipe, as chosen on validation rows, is marked."""
     before = _bench.apply_steps(model, EXPORT)
     entries = []
-    for steps in recipes:
+    for steps in tried:
         title = " → ".join(parse_step(step).title() for step in steps)
         entry = Entry("trimgate", title)
         entries.append(entry)
@@ -181,13 +207,14 @@ def _environment(name: str, peer: Peer, work: Path) -> Path:
     """Python of the peer's own environment, made if it is not there."""
     folder = work / "environments" / name
     python = folder / "bin" / "python"
-    if (folder / "complete").is_file():
+    complete, wanted = folder / "complete", repr(peer.packages)
+    if complete.is_file() and complete.read_text() == wanted:
         return python
     log.info("%s: installing %s", name, " ".join(p for packages in peer.packages for p in packages))
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     for packages in peer.packages:
         _call([str(python), "-m", "pip", "install", "--quiet", *packages], folder)
-    (folder / "complete").touch()
+    complete.write_text(wanted)
     return python
 
 
@@ -207,13 +234,23 @@ def _job(model: Model, before: Path, out: Path, given: argparse.Namespace) -> di
         "test": Dataset.load(model.rows("test")),
     }
     for split, data in parts.items():
-        (tensor,) = build_inputs(info, data.features).values()
-        np.save(rows / f"{split}.npy", tensor)
+        for name, tensor in build_inputs(info, data.features).items():
+            np.save(rows / f"{split}-{name}.npy", tensor)
         positions = {label: position for position, label in enumerate(info.labels)}
         np.save(rows / f"{split}-labels.npy", [positions[v] for v in data.labels.tolist()])
+    encoder = None
+    if info.tokenizer is not None:
+        config = trained.builder_arguments["config"]
+        encoder = {
+            "model_type": config["model_type"],
+            "num_heads": config["num_attention_heads"],
+            "hidden_size": config["hidden_size"],
+        }
     return {
         "onnx": str(before / ONNX_FILE),
-        "input": info.inputs[0].name,
+        "inputs": [spec.name for spec in info.inputs],
+        "mask": "attention_mask" if encoder else None,
+        "encoder": encoder,  # how Olive fuses it
         "rows": str(rows),
         "out": str(out),
         "classes": len(info.labels),
@@ -310,11 +347,14 @@ def main() -> int:
     given = parser.parse_args()
     given.work = given.work.resolve()
     _bench.logging_to_console()
-    model = _models.make(given.model, given.work, _models.SCALES["tiny" if given.tiny else "full"])
+    scale = _models.SCALES["tiny" if given.tiny else "full"]
+    model = _models.make(given.model, given.work, scale)
+    unlabeled = _models.brought_folder(given.work, scale) / "text" / "unlabeled.parquet"
     entries = []
     for name in given.only or ["trimgate", *PEERS]:
         if name == "trimgate":
-            entries += ours(model, given.tolerance, given.epochs, given.seconds)
+            tried = recipes(model, given.epochs, unlabeled)
+            entries += ours(model, tried, given.tolerance, given.seconds)
         else:
             entries += theirs(name, model, given)
     print(f"\n{model.name}, against FP32 on ONNX Runtime; {_bench.machine()}\n")

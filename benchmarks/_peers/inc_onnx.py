@@ -7,51 +7,55 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+from _rows import Batch, Rows
 from neural_compressor import PostTrainingQuantConfig, quantization
 from neural_compressor.config import AccuracyCriterion, TuningCriterion
 
 
-class Rows:
-    """A loader as Neural Compressor takes it: batches of inputs and labels."""
+class Loader:
+    """Rows as Neural Compressor takes them: batches of inputs and labels."""
 
-    def __init__(self, rows: np.ndarray, labels: np.ndarray, batch_size: int = 1) -> None:
-        self.rows, self.labels, self.batch_size = rows, labels, batch_size
+    batch_size = 1
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for begin in range(0, len(self.rows), self.batch_size):
-            chosen = slice(begin, begin + self.batch_size)
-            yield np.array(self.rows[chosen]), self.labels[chosen]
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[tuple[Any, np.ndarray]]:
+        for index in range(len(self.rows)):
+            batch: Batch = self.rows.row(index)
+            (single, *others) = batch.values()
+            yield batch if others else single, self.rows.labels[index : index + 1]
 
 
 def main() -> None:
     """Tunes, writes the model to `out`, and what its own evaluation gave."""
     job = json.loads(Path(sys.argv[1]).read_text())
-    folder, out = Path(job["rows"]), Path(job["out"])
-    rows, held = np.load(folder / "train.npy"), np.load(folder / "validation.npy")
-    labels, known = (np.load(folder / f"{s}-labels.npy") for s in ("train", "validation"))
+    out = Path(job["out"])
+    rows, held = Rows(job, "train"), Rows(job, "validation")
     seen: list[float] = []
 
     def accuracy(model: onnx.ModelProto) -> float:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]
         )
-        guesses = [session.run(None, {job["input"]: b})[0].argmax(1) for b, _ in Rows(held, known)]
-        seen.append(float(np.mean(np.concatenate(guesses) == known)))
+        guesses = [session.run(None, held.row(i))[0].argmax(1) for i in range(len(held))]
+        seen.append(float(np.mean(np.concatenate(guesses) == held.labels)))
         return seen[-1]
 
     config = PostTrainingQuantConfig(
-        approach="static",
+        approach="auto" if job["mask"] else "static",  # dynamic too, for texts
         quant_format="QDQ",
         calibration_sampling_size=[len(rows)],
         accuracy_criterion=AccuracyCriterion(criterion="absolute", tolerable_loss=job["tolerance"]),
         tuning_criterion=TuningCriterion(max_trials=job["trials"]),
     )
     tuned = quantization.fit(
-        onnx.load(job["onnx"]), config, calib_dataloader=Rows(rows, labels), eval_func=accuracy
+        onnx.load(job["onnx"]), config, calib_dataloader=Loader(rows), eval_func=accuracy
     )
     if tuned is None:
         sys.exit("found no model within the tolerance")

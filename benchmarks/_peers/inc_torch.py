@@ -9,10 +9,12 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
+from _rows import Batch, Rows
 from neural_compressor.torch.export import export
 from neural_compressor.torch.quantization import convert, get_default_static_config, prepare
 from safetensors.torch import load_file
@@ -24,27 +26,36 @@ def main() -> None:
     sys.path += job["path"]
     torch.set_num_threads(1)
     torch.manual_seed(job["seed"])
-    folder, out = Path(job["rows"]), Path(job["out"])
-    rows, test = np.load(folder / "train.npy"), np.load(folder / "test.npy")
+    out = Path(job["out"])
+    rows, test = Rows(job, "train"), Rows(job, "test")
     module_name, _, function = job["builder"].partition(":")
     module = getattr(importlib.import_module(module_name), function)(**job["arguments"])
     module.load_state_dict(load_file(job["weights"]))
     module.eval()
-    batch = torch.export.Dim("batch", min=1, max=1024)
-    example = (torch.from_numpy(rows[:2]),)
-    exported = export(module, example_inputs=example, dynamic_shapes=({0: batch},))
+    free = {0: torch.export.Dim("batch", min=1, max=1024)}
+    if job["mask"]:
+        free[1] = torch.export.Dim("tokens", min=2, max=512)
+    example = _tensors(rows, slice(0, 2))
+    exported = export(module, example_inputs=example, dynamic_shapes=(free,) * len(example))
     ready = prepare(exported, get_default_static_config())
     with torch.no_grad():
         for begin in range(0, len(rows), 32):
-            ready(torch.from_numpy(rows[begin : begin + 32]))
+            ready(*_tensors(rows, slice(begin, begin + 32)))
     quantized = torch.compile(convert(ready), dynamic=True)
     with torch.inference_mode():
-        scores = [quantized(part) for part in torch.from_numpy(test).split(32)]
+        scores = [
+            quantized(*_tensors(test, slice(begin, begin + 32)))
+            for begin in range(0, len(test), 32)
+        ]
         np.save(out / "scores.npy", torch.cat(scores).float().numpy())
         _time(job, quantized, test)
 
 
-def _time(job: dict, quantized: object, test: np.ndarray) -> None:
+def _tensors(rows: Rows, chosen: slice) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(array) for array in rows[chosen].values())
+
+
+def _time(job: dict, quantized: Any, test: Rows) -> None:
     from trimgate.judge.benchmark import BASELINE, CANDIDATE, CONTROL, BenchmarkSettings, interleave
 
     options = onnxruntime.SessionOptions()
@@ -53,14 +64,14 @@ def _time(job: dict, quantized: object, test: np.ndarray) -> None:
     settings = BenchmarkSettings(seconds=job["seconds"], processes=1)
     samples = {}
     for size in job["batch_sizes"]:
-        part = np.ascontiguousarray(test[:size])
-        tensor = torch.from_numpy(part)
+        part = test[:size]
+        tensors = _tensors(test, slice(0, size))
 
-        def before(part: np.ndarray = part) -> object:
-            return session.run(None, {job["input"]: part})
+        def before(part: Batch = part) -> object:
+            return session.run(None, part)
 
-        def after(tensor: torch.Tensor = tensor) -> object:
-            return quantized(tensor)
+        def after(tensors: tuple[torch.Tensor, ...] = tensors) -> object:
+            return quantized(*tensors)
 
         variants = {BASELINE: before, CONTROL: before, CANDIDATE: after}
         samples[size] = interleave(variants, settings).model_dump(mode="json")

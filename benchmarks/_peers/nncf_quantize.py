@@ -12,15 +12,14 @@ import nncf
 import numpy as np
 import onnx
 import onnxruntime
+from _rows import Rows
 
 
 def main() -> None:
     """Quantizes, writes the model to `out`, and what NNCF's own validation gave."""
     job = json.loads(Path(sys.argv[1]).read_text())
-    folder, out = Path(job["rows"]), Path(job["out"])
-    rows = np.load(folder / "train.npy", mmap_mode="r")
-    held = np.load(folder / "validation.npy", mmap_mode="r")
-    labels = np.load(folder / "validation-labels.npy")
+    out = Path(job["out"])
+    rows, held = Rows(job, "train"), Rows(job, "validation")
     seen: list[float] = []
     open_: list[tuple[onnx.ModelProto, onnxruntime.InferenceSession]] = []
 
@@ -36,22 +35,21 @@ def main() -> None:
     def accuracy(model: onnx.ModelProto, data: Iterable[int]) -> float:
         session = session_of(model)
         index = list(data)
-        right = [
-            session.run(None, {job["input"]: held[[i]]})[0].argmax() == labels[i] for i in index
-        ]
+        right = [session.run(None, held.row(i))[0].argmax() == held.labels[i] for i in index]
         if len(index) == len(held):  # it also tries the function on a single row
             seen.append(float(np.mean(right)))
         return float(np.mean(right))
 
     quantized = nncf.quantize_with_accuracy_control(
         onnx.load(job["onnx"]),
-        nncf.Dataset(range(len(rows)), lambda i: {job["input"]: rows[[i]]}),
+        nncf.Dataset(range(len(rows)), rows.row),
         nncf.Dataset(range(len(held)), lambda i: i),
         accuracy,
         max_drop=job["tolerance"],
         drop_type=nncf.DropType.ABSOLUTE,
         subset_size=len(rows),
         preset=nncf.QuantizationPreset.MIXED,
+        model_type=nncf.ModelType.TRANSFORMER if job["mask"] else None,
     )
     onnx.save(quantized, str(out / "model.onnx"))
     claims = {"accuracy": seen[-1], "from": seen[0], "rows": len(held)}
