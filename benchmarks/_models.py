@@ -329,7 +329,18 @@ def _fashion(folder: Path, net: str, arguments: dict[str, Any], scale: Scale) ->
 
 @maker("text-minilm")
 def _text_minilm(folder: Path, scale: Scale) -> Brought:
-    return _example("text", folder / "text", (1, 8))
+    brought = _example("text", folder / "text", (1, 8))
+    few = folder / "text" / "unlabeled-few.parquet"
+    if scale.rows and not few.is_file():
+        rows = pd.read_parquet(folder / "text" / "unlabeled.parquet")
+        _write(rows.iloc[: scale.rows].to_parquet, few)
+    return brought
+
+
+def unlabeled_sentences(work: Path, scale: Scale) -> Path:
+    """Where `text-minilm` has sentences that only its teacher answers: all, or some."""
+    name = "unlabeled-few.parquet" if scale.rows else "unlabeled.parquet"
+    return brought_folder(work, scale) / "text" / name
 
 
 def _example(name: str, folder: Path, batch_sizes: tuple[int, ...]) -> Brought:

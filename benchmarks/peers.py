@@ -349,7 +349,7 @@ def main() -> int:
     _bench.logging_to_console()
     scale = _models.SCALES["tiny" if given.tiny else "full"]
     model = _models.make(given.model, given.work, scale)
-    unlabeled = _models.brought_folder(given.work, scale) / "text" / "unlabeled.parquet"
+    unlabeled = _models.unlabeled_sentences(given.work, scale)
     entries = []
     for name in given.only or ["trimgate", *PEERS]:
         if name == "trimgate":

@@ -287,7 +287,7 @@ def main() -> int:
     _bench.logging_to_console()
     epochs, lessons = (1, 1) if given.tiny else (given.epochs, given.lessons)
     scale = _models.SCALES["tiny" if given.tiny else "full"]
-    unlabeled = _models.brought_folder(given.work, scale) / "text" / "unlabeled.parquet"
+    unlabeled = _models.unlabeled_sentences(given.work, scale)
     for stage, rows in lines(epochs, lessons, unlabeled).items():
         if not given.only or stage in given.only:
             show(stage, rows, scale, given)
