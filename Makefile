@@ -32,7 +32,7 @@ stop: $(VENV)/.demo-$(KEY)
 WORKERS ?= 2
 
 test: check
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15
 
 check: $(VENV)/.test-$(KEY)
 	$(VENV)/bin/ruff check .

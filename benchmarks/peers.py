@@ -83,7 +83,9 @@ PEERS = {
 
 HALF: dict[str, Any] = {"technique": "prune", "method": "channels", "amount": 0.5}
 STATIC: dict[str, Any] = {"technique": "quantize", "scheme": "static-int8"}
-DYNAMIC: dict[str, Any] = {"technique": "quantize", "scheme": "dynamic-int8"}
+DYNAMIC: dict[str, Any] = {
+    "technique": "quantize", "scheme": "dynamic-int8", "embeddings": True,
+}  # fmt: skip
 FUSED: dict[str, Any] = {"technique": "optimize_graph", "level": "transformer"}
 OPENVINO: dict[str, Any] = {"technique": "runtime", "engine": "openvino"}
 
