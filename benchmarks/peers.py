@@ -25,6 +25,7 @@ import _bench
 import _models
 import numpy as np
 from _bench import EXPORT, SEED, Model, RefusedError, log
+from _steps import DYNAMIC, FUSED, OPENVINO, STATIC, Step, channels, student
 
 import trimgate
 from trimgate.data import Dataset, halves
@@ -81,14 +82,6 @@ PEERS = {
     ),
 }
 
-HALF: dict[str, Any] = {"technique": "prune", "method": "channels", "amount": 0.5}
-STATIC: dict[str, Any] = {"technique": "quantize", "scheme": "static-int8"}
-DYNAMIC: dict[str, Any] = {
-    "technique": "quantize", "scheme": "dynamic-int8", "embeddings": True,
-}  # fmt: skip
-FUSED: dict[str, Any] = {"technique": "optimize_graph", "level": "transformer"}
-OPENVINO: dict[str, Any] = {"technique": "runtime", "engine": "openvino"}
-
 
 @dataclass
 class Entry:
@@ -117,7 +110,7 @@ class Entry:
         return (self.who, self.what, self.quality, "; ".join(self.speeds), self.size, self.claims)
 
 
-def recipes(model: Model, epochs: int, unlabeled: Path) -> list[list[dict[str, Any]]]:
+def recipes(model: Model, epochs: int, unlabeled: Path) -> list[list[Step]]:
     """Steps of trimgate that are tried on a model.
 
     Args:
@@ -126,16 +119,12 @@ def recipes(model: Model, epochs: int, unlabeled: Path) -> list[list[dict[str, A
         unlabeled: Sentences that students of an encoder learn their teacher's answers on besides.
     """
     if read(model.native).tokenizer is not None:
-        student = {
-            "technique": "distill", "student": {"width": 0.5}, "epochs": epochs,
-            "loss": {"hidden": 1.0}, "unlabeled": str(unlabeled),
-        }  # fmt: skip
+        narrower = student(epochs, unlabeled, width=0.5)
         return [
             [FUSED], [DYNAMIC], [FUSED, DYNAMIC], [*EXPORT, OPENVINO],
-            [student, FUSED, DYNAMIC],
+            [narrower, FUSED, DYNAMIC],
         ]  # fmt: skip
-    half = {**HALF, "finetune": {"epochs": epochs}}
-    most = {**half, "amount": 0.7}
+    half, most = channels(0.5, epochs), channels(0.7, epochs)
     return [
         [STATIC], [STATIC, OPENVINO], [half], [half, OPENVINO],
         [half, STATIC], [half, STATIC, OPENVINO], [most, STATIC], [most, STATIC, OPENVINO],
@@ -143,7 +132,7 @@ def recipes(model: Model, epochs: int, unlabeled: Path) -> list[list[dict[str, A
 
 
 def ours(
-    model: Model, tried: list[list[dict[str, Any]]], tolerance: float, seconds: float
+    model: Model, tried: list[list[Step]], tolerance: float, seconds: float
 ) -> list[Entry]:
     """What trimgate makes; the best recipe, as chosen on validation rows, is marked."""
     before = _bench.apply_steps(model, EXPORT)

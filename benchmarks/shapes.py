@@ -22,16 +22,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import _bench
 import _models
 from _bench import EXPORT, Model, RefusedError, log
+from _steps import DYNAMIC, FUSED, OPENVINO, STATIC, STATIC_WORDS, Step, channels, student
 
 from trimgate.errors import TrimgateError
 from trimgate.models import ModelSource
-
-Step = dict[str, Any]
 
 # It takes half a second for each row, and what it says of them means nothing.
 _BERT_ROWS, _BERT_TOKENS = 64, 128
@@ -56,15 +54,9 @@ class Line:
     native: bool = False
 
 
-INT8: Step = {"technique": "quantize", "scheme": "static-int8"}
-# Of encoders with the table of words too, as trimgate suggests.
-WORDS: Step = {"technique": "quantize", "embeddings": True}
-DYNAMIC: Step = {**WORDS, "scheme": "dynamic-int8"}
-OPENVINO: Step = {"technique": "runtime", "engine": "openvino"}
 OPENVINO_BF16: Step = {**OPENVINO, "precision": "bf16"}
 COMPILED: Step = {"technique": "runtime", "engine": "daal4py"}
 AUTO: Step = {"technique": "runtime", "engine": "auto"}
-FUSED: Step = {"technique": "optimize_graph", "level": "transformer"}
 
 
 def lines(epochs: int, lessons: int, unlabeled: Path) -> dict[str, tuple[Line, ...]]:
@@ -75,11 +67,7 @@ def lines(epochs: int, lessons: int, unlabeled: Path) -> dict[str, tuple[Line, .
         lessons: Epochs of distillation.
         unlabeled: Sentences that students learn their teacher's answers on besides.
     """
-    training = {"epochs": epochs}
-    half: Step = {
-        "technique": "prune", "method": "channels", "amount": 0.5, "finetune": training,
-    }  # fmt: skip
-    most = {**half, "amount": 0.7}
+    half, most = channels(0.5, epochs), channels(0.7, epochs)
     untrained = {"epochs": 0}
     shallow: Step = {
         "technique": "prune", "method": "layers", "amount": 0.5, "importance": "random",
@@ -93,38 +81,34 @@ def lines(epochs: int, lessons: int, unlabeled: Path) -> dict[str, tuple[Line, .
     cnn, large = "fashion-resnet50", "resnet50-224"
     bert, minilm = "text-bert", "text-minilm"
 
-    def student(**shape: Any) -> Step:
-        return {
-            "technique": "distill", "student": shape, "epochs": lessons,
-            "loss": {"hidden": 1.0}, "unlabeled": str(unlabeled),
-        }  # fmt: skip
-
+    shorter = student(lessons, unlabeled, layers=3)
+    narrower = student(lessons, unlabeled, width=0.5)
     return {
         "cnn": (
-            Line(cnn, (INT8,)),
-            Line(cnn, (INT8, OPENVINO)),
+            Line(cnn, (STATIC,)),
+            Line(cnn, (STATIC, OPENVINO)),
             Line(cnn, (half,)),
-            Line(cnn, (half, INT8), "8× faster, 14× smaller, at most 1 point lost"),
-            Line(cnn, (half, INT8, OPENVINO), "15× faster"),
-            Line(cnn, (most, INT8), "8× faster, 14× smaller, at most 1 point lost"),
-            Line(cnn, (most, INT8, OPENVINO), "15× faster"),
-            Line(large, (INT8,), accuracy=False),
-            Line(large, (INT8, OPENVINO), accuracy=False),
-            Line(large, (cut, INT8), "8× faster, 14× smaller", accuracy=False),
-            Line(large, (cut, INT8, OPENVINO), "15× faster", accuracy=False),
+            Line(cnn, (half, STATIC), "8× faster, 14× smaller, at most 1 point lost"),
+            Line(cnn, (half, STATIC, OPENVINO), "15× faster"),
+            Line(cnn, (most, STATIC), "8× faster, 14× smaller, at most 1 point lost"),
+            Line(cnn, (most, STATIC, OPENVINO), "15× faster"),
+            Line(large, (STATIC,), accuracy=False),
+            Line(large, (STATIC, OPENVINO), accuracy=False),
+            Line(large, (cut, STATIC), "8× faster, 14× smaller", accuracy=False),
+            Line(large, (cut, STATIC, OPENVINO), "15× faster", accuracy=False),
         ),
         "text": (
             Line(bert, (FUSED, DYNAMIC), "3.3× faster", accuracy=False),
             Line(bert, (*EXPORT, OPENVINO), accuracy=False),
             Line(bert, (*EXPORT, OPENVINO_BF16), "4.5× faster", accuracy=False),
-            Line(bert, ({**WORDS, "scheme": "static-int8"}, OPENVINO), accuracy=False),
+            Line(bert, (STATIC_WORDS, OPENVINO), accuracy=False),
             Line(bert, (shallow, narrow, FUSED, DYNAMIC), "10× faster", accuracy=False),
             Line(bert, (shallow, narrow, *EXPORT, OPENVINO_BF16), "17× faster", accuracy=False),
             Line(minilm, (FUSED, DYNAMIC)),
             Line(minilm, (*EXPORT, OPENVINO_BF16)),
-            Line(minilm, (student(layers=3), FUSED, DYNAMIC), "at most 1 point lost"),
-            Line(minilm, (student(width=0.5), FUSED, DYNAMIC), "10× faster"),
-            Line(minilm, (student(width=0.5), *EXPORT, OPENVINO_BF16), "17× faster"),
+            Line(minilm, (shorter, FUSED, DYNAMIC), "at most 1 point lost"),
+            Line(minilm, (narrower, FUSED, DYNAMIC), "10× faster"),
+            Line(minilm, (narrower, *EXPORT, OPENVINO_BF16), "17× faster"),
         ),
         "trees": tuple(
             Line(f"fraud-{name}", steps, claim, native=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from _rows import Batch, Rows
+from _rows import Rows
 from neural_compressor import PostTrainingQuantConfig, quantization
 from neural_compressor.config import AccuracyCriterion, TuningCriterion
 
@@ -27,7 +27,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[tuple[Any, np.ndarray]]:
         for index in range(len(self.rows)):
-            batch: Batch = self.rows.row(index)
+            batch = self.rows.row(index)
             (single, *others) = batch.values()
             yield batch if others else single, self.rows.labels[index : index + 1]
 

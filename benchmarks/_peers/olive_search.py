@@ -8,10 +8,9 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["OLIVE_DISABLE_TELEMETRY"] = "1"  # read when it is imported
-
-from typing import Any
 
 import numpy as np
 from _rows import Rows

@@ -105,6 +105,22 @@ def test_two_runs_at_once(server, tmp_path, attempt):
     assert newest.version == "2"
 
 
+def test_the_slower_of_two_runs_leaves_the_newest_as_challenger(server, tmp_path, monkeypatch):
+    """The faster run makes its version, and sets the alias, just before the slower one does."""
+    of_client = MlflowClient.set_registered_model_alias
+    faster = iter(["fast"])
+
+    def overtaken(client, *arguments):
+        for run in faster:
+            record(server, tmp_path, run, name="overtaken")
+        of_client(client, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", overtaken)
+    assert record(server, tmp_path, "slow", name="overtaken") == "1"
+    found = registry.version_of("models:/overtaken@challenger", tracking_uri=server.url)
+    assert (found.version, found.run) == ("2", "fast")
+
+
 def test_an_alias_that_another_made_meanwhile(server, tmp_path, monkeypatch):
     version = record(server, tmp_path, "alias", name="alias")
     taken = MlflowException("duplicate key value", error_code=BAD_REQUEST)
