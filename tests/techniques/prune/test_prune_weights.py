@@ -257,6 +257,18 @@ def test_suggestions(text_model: Path, tmp_path: Path, digit_images: Context) ->
             assert TECHNIQUE.refusal(info, config, digit_images.target) is None
 
 
+def test_a_search_cuts_more_channels_than_the_default(
+    tmp_path: Path, digit_images: Context
+) -> None:
+    info = directory.read(bring("cnn", digit_images, tmp_path))
+    found = TECHNIQUE.suggest(info, digit_images.target, frozenset())
+    amounts: dict[bool, list[float]] = {True: [], False: []}
+    for suggestion in found:
+        if "method" not in suggestion.step:  # of a CNN: channels
+            amounts[suggestion.usual].append(suggestion.step["amount"])
+    assert amounts == {True: [0.3, 0.5], False: [0.7]}
+
+
 def test_nothing_to_set_to_zero() -> None:
     with pytest.raises(NotApplicable, match="no dense"):
         cut_weights(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), order(0.5))
